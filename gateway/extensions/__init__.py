@@ -1,0 +1,1 @@
+"""Native extensions: pluggy hookspecs and their discovery (trusted Python; untrusted code is Wasm)."""

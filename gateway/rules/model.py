@@ -1,0 +1,113 @@
+"""What the API shows of rules, scenes and schedules, and what is asked of their storage and of the outside."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from gateway.core.flow import AlarmChange, StateDelta
+from gateway.core.scope import Scope
+from gateway.things.ports import Page, PageRequest
+
+
+class RuleStatus(msgspec.Struct, kw_only=True):
+    """One rule file. `state`: loaded and running, refused by the compiler, or stopped after too many strikes."""
+
+    name: str
+    path: str
+    state: Literal["running", "broken", "stopped"]
+    subscriptions: list[dict[str, str]] = []
+    evaluated: int = 0
+    errors: int = 0
+    strikes: int = 0
+    last_error: str = ""
+    last_error_at_ms: int | None = None
+    loaded_at_ms: int | None = None
+
+
+class SceneStatus(msgspec.Struct, kw_only=True):
+    """One scene file."""
+
+    name: str
+    path: str
+    state: Literal["ready", "broken"]
+    last_error: str = ""
+    running: int = 0
+
+
+class SceneRun(msgspec.Struct, kw_only=True):
+    """One run of a scene. `log` holds its last lines; `error` says why it failed."""
+
+    id: str
+    tenant_id: str
+    scene: str
+    status: Literal["running", "sleeping", "succeeded", "failed", "cancelled"] = "running"
+    args: dict[str, Any] = {}
+    started_by: str = ""
+    started_at_ms: int = 0
+    ended_at_ms: int | None = None
+    wakes_at_ms: int | None = None
+    error: str = ""
+    log: list[str] = []
+
+
+class Schedule(msgspec.Struct, kw_only=True):
+    """Starts a scene by a cron expression in a time zone."""
+
+    id: str
+    tenant_id: str
+    scene: str
+    cron: str
+    timezone: str = "UTC"
+    args: dict[str, Any] = {}
+    enabled: bool = True
+    created_at_ms: int = 0
+    last_run_at_ms: int | None = None
+    next_run_at_ms: int | None = None
+
+
+class RuleEffects(Protocol):
+    """What rules and scenes may do to the outside; the composition root wires it to alarms and commands."""
+
+    async def apply(self, changes: list[AlarmChange], deltas: list[StateDelta]) -> None:
+        """Raise and clear alarms and keep the rules' state, in one transaction."""
+        ...
+
+    async def command(
+        self, tenant_id: str, device_id: str, name: str, args: dict[str, Any], actor: str, timeout_s: float
+    ) -> dict[str, Any]:
+        """Send a command and wait for its end; returns `{id, status, error}`. Never raises for a refused command."""
+        ...
+
+
+class SceneRepository(Protocol):
+    """Rows of scene runs and schedules."""
+
+    async def save_run(self, run: SceneRun) -> None:
+        """Insert or replace by id."""
+        ...
+
+    async def fail_open_runs(self, error: str, at_ms: int) -> int:
+        """End every running or sleeping run as failed (a start after a crash); returns how many."""
+        ...
+
+    async def get_run(self, scope: Scope, run_id: str) -> SceneRun:
+        """Raises NotFound."""
+        ...
+
+    async def list_runs(self, scope: Scope, scene: str | None, page: PageRequest) -> Page[SceneRun]:
+        """Runs of the tenant, newest first."""
+        ...
+
+    async def all_schedules(self) -> list[Schedule]:
+        """Every schedule of every tenant, for the start."""
+        ...
+
+    async def save_schedule(self, scope: Scope, schedule: Schedule) -> None:
+        """Insert or replace by id, with audit."""
+        ...
+
+    async def delete_schedule(self, scope: Scope, schedule_id: str) -> None:
+        """Raises NotFound; with audit."""
+        ...

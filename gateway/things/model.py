@@ -1,0 +1,128 @@
+"""The thing model: what a product's devices report, can do and announce.
+
+Terms follow the W3C Web of Things; units are UCUM codes. The JSON form is `schemas/thing-model.json`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+PROPERTY_ID = r"^[A-Za-z_][A-Za-z0-9_.:-]{0,63}$"
+"""What a property, function or event may be called; others a device reports are shed and counted."""
+
+DataType = Literal["bool", "int", "float", "string", "enum", "datetime", "object", "array"]
+
+
+class Property(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One reported quantity. Bounds are inclusive and in `unit`; `values` are the members of an enum."""
+
+    type: DataType
+    name: str = ""
+    unit: str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    max_length: int | None = None
+    values: tuple[str | int, ...] = ()
+    writable: bool = False
+    description: str = ""
+
+
+class Function(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something a device can be told to do; `inputs` describes the arguments."""
+
+    name: str = ""
+    inputs: dict[str, Property] = {}
+    description: str = ""
+
+
+class EventType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something a device announces."""
+
+    name: str = ""
+    level: Literal["info", "warning", "critical"] = "info"
+    data: dict[str, Property] = {}
+    description: str = ""
+
+
+class ThingModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Properties, functions, events and tags of a product, by id."""
+
+    properties: dict[str, Property] = {}
+    functions: dict[str, Function] = {}
+    events: dict[str, EventType] = {}
+    tags: dict[str, str] = {}
+
+
+class FieldMapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Declarative cleaning of one field before the thing model sees it: value * scale + offset, then renamed."""
+
+    field: str
+    rename: str | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+class Product(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of device.
+
+    registration: `auto` admits a device nobody registered, `preregistered` refuses it.
+    authentication: `required` sheds reports until the device proved its credential; `optional` takes them unless a
+        proof failed.
+    retention_days: history older than this is deleted; None keeps it.
+    source: who declared it; what a file declares is changed in the file, not through the API.
+    """
+
+    tenant_id: str
+    id: str
+    name: str = ""
+    plugin_id: str | None = None
+    registration: Literal["auto", "preregistered"] = "preregistered"
+    authentication: Literal["optional", "required"] = "optional"
+    model: ThingModel = ThingModel()
+    mapping: tuple[FieldMapping, ...] = ()
+    retention_days: float | None = None
+    enabled: bool = True
+    source: Literal["api", "file"] = "api"
+    created_at_ms: int = 0
+    updated_at_ms: int = 0
+
+
+class Device(msgspec.Struct, kw_only=True):
+    """One device. `key` is the surrogate by which history rows name it; it never leaves the process.
+
+    credential_digest: keyed hash of the device's credential; None while it has none.
+    credential_source: `issued` by the gateway at registration, `adopted` at first use, `operator` set by a person.
+    """
+
+    key: int
+    tenant_id: str
+    id: str
+    product_id: str
+    name: str = ""
+    tags: dict[str, str] = {}
+    enabled: bool = True
+    credential_digest: str | None = None
+    credential_source: Literal["issued", "adopted", "operator"] | None = None
+    online: bool = False
+    last_seen_ms: int | None = None
+    created_at_ms: int = 0
+    updated_at_ms: int = 0
+
+
+class Command(msgspec.Struct, kw_only=True):
+    """A function invoked on a device, with its way so far. Times are epoch milliseconds."""
+
+    id: str
+    tenant_id: str
+    device_id: str
+    name: str
+    args: dict[str, Any] = {}
+    status: Literal["queued", "sent", "acknowledged", "failed", "timeout", "expired"] = "queued"
+    error: str = ""
+    requested_by: str = ""
+    timeout_s: float = 10.0
+    created_at_ms: int = 0
+    sent_at_ms: int | None = None
+    ended_at_ms: int | None = None
