@@ -112,7 +112,10 @@ class Device(msgspec.Struct, kw_only=True):
 
 
 class Command(msgspec.Struct, kw_only=True):
-    """A function invoked on a device, with its way so far. Times are epoch milliseconds."""
+    """A function invoked on a device, with its way so far. Times are epoch milliseconds.
+
+    result: what the device's reply decoded to, once it answered.
+    """
 
     id: str
     tenant_id: str
@@ -121,6 +124,7 @@ class Command(msgspec.Struct, kw_only=True):
     args: dict[str, Any] = {}
     status: Literal["queued", "sent", "acknowledged", "failed", "timeout", "expired"] = "queued"
     error: str = ""
+    result: dict[str, Any] | None = None
     requested_by: str = ""
     timeout_s: float = 10.0
     created_at_ms: int = 0
