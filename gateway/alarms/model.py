@@ -52,8 +52,13 @@ class AlarmRepository(Protocol):
     async def apply(self, changes: list[AlarmChange], deltas: list[StateDelta]) -> list[Event]:
         """Carry out changes and keep the rules' state in one transaction; return the stored events.
 
-        Raising what is active counts an occurrence; clearing what is not active does nothing.
+        Raising what is active adds the change's `occurrences`, takes over its severity, message and data, and makes
+        no event; clearing what is not active does nothing.
         """
+        ...
+
+    async def active_alarms(self) -> list[Alarm]:
+        """Every active alarm of every tenant, for the start."""
         ...
 
     async def load_state(self) -> list[StateDelta]:

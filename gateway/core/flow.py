@@ -166,7 +166,10 @@ Severity = Literal["info", "warning", "minor", "major", "critical"]
 
 
 class AlarmChange(msgspec.Struct, frozen=True, gc=False):
-    """Raise or clear an alarm, as a rule asked. `at_ms` is that of the message that caused it."""
+    """Raise or clear an alarm, as a rule asked. `at_ms` is that of the message that caused it.
+
+    occurrences: how many raises this one stands for; repeats of an active alarm are written together.
+    """
 
     what: Literal["raise", "clear"]
     tenant_id: str
@@ -176,6 +179,7 @@ class AlarmChange(msgspec.Struct, frozen=True, gc=False):
     severity: Severity = "warning"
     message: str = ""
     data: dict[str, Any] = {}
+    occurrences: int = 1
 
 
 class StateDelta(msgspec.Struct, frozen=True, gc=False):
