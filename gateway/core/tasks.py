@@ -70,12 +70,11 @@ class Supervisor:
         self.parts[name] = PartHealth(PartState.RUNNING, since=rfc3339(self._clock.now_ms()))
         self._tasks[name] = asyncio.get_running_loop().create_task(self._run(name, part), name=name)
 
-    def spawn(self, name: str, job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, name: str, job: Coroutine[Any, Any, None]) -> None:
         """Run a short job once; a failure is logged and counted, never lost."""
         task = asyncio.get_running_loop().create_task(self._once(name, job), name=name)
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
-        return task
 
     async def stop_part(self, name: str) -> None:
         """Cancel one part and wait for its end."""
