@@ -1,0 +1,274 @@
+"""The plugin manifest `plugin.toml`: typed, bounded, checked before anything of the plugin runs.
+
+Owns the manifest's shape and its vectors. Knows neither wasmtime nor any framing's parameters.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.core.errors import ConfigError
+
+MANIFEST_NAME = "plugin.toml"
+_MAX_MANIFEST_BYTES = 1 << 20
+_MAX_VECTORS_BYTES = 16 << 20
+
+PluginId: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="the folder's name")]
+FileName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}$")]
+Hex: TypeAlias = Annotated[str, Meta(pattern=r"^([0-9a-fA-F]{2})*$")]
+PluginKind = Literal["codec", "crypto", "notify", "parser", "algo", "report"]
+Capability = Literal["log", "clock", "random", "kv", "config", "wasi"]
+
+
+class Match(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the plugin is for: words an operator searches by. They select nothing by themselves."""
+
+    transports: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds of one instance. The maxima keep a manifest from buying more than one plugin may cost the gateway.
+
+    memory_mib: linear memory; a plugin that asks for more gets none (`memory.grow` answers -1).
+    deadline_ms: wall time of a call for one frame, an encode or the start; over it the instance is discarded.
+    batch_deadline_ms: wall time of a call for many frames; with deadline_ms it bounds what the loop waits.
+    max_input: bytes of one call's input, headers included; a batch over it is split.
+    max_output: bytes of one call's result; a longer one is error code 4.
+    """
+
+    memory_mib: Annotated[int, Meta(ge=1, le=256)] = 16
+    deadline_ms: Annotated[int, Meta(ge=1, le=1000)] = 20
+    batch_deadline_ms: Annotated[int, Meta(ge=1, le=2000)] = 50
+    max_input: Annotated[int, Meta(ge=1024, le=16 << 20)] = 256 << 10
+    max_output: Annotated[int, Meta(ge=1024, le=16 << 20)] = 1 << 20
+
+
+class Caps(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the plugin asks of the host; each needs the operator's grant, too."""
+
+    log: bool = False
+    clock: bool = False
+    random: bool = False
+    kv: bool = False
+    config: bool = False
+    wasi: bool = False
+
+    def asked(self) -> frozenset[str]:
+        """The capabilities that are set."""
+        return frozenset(name for name in self.__struct_fields__ if getattr(self, name))
+
+
+class SchemaField(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One field the plugin reports; `unit` is a UCUM code."""
+
+    name: str
+    type: Literal["bool", "int", "float", "string", "enum", "datetime", "object", "array"] = "float"
+    unit: str | None = None
+
+
+class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fields the plugin reports, in order."""
+
+    fields: tuple[SchemaField, ...] = ()
+
+
+class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether state is carried over a reload through gw_state_save and gw_state_load."""
+
+    carry: bool = False
+
+
+class Build(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How `gateway plugin build` makes the module: C sources and extra compiler flags (`-O3`, `-DNAME=1`)."""
+
+    sources: tuple[FileName, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+class Vector(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One promise of the plugin, checked at every load, in order and on one instance, so that state carries over.
+
+    Exactly one of `frame` (or `frame_hex`, the same), `encode` and `vectors` is given.
+
+    frame: hex of a frame after framing; with `wire`, as it travels, and the manifest's framing must cut one frame.
+    expect: must be contained in the decoded `value`: maps match by their keys, lists and scalars as a whole.
+    item: the same against the whole decoded item (`kind`, `device`, `points`, `ack`, ...).
+    error: the error code that the frame must give instead. drop: the frame must give nothing.
+    encode: a request for gw_encode; `hex` is what it must give, or `error` the code.
+    vectors: a JSON file in the plugin's folder: a list of these, or an object whose `vectors` is that list;
+        `wire` and `aux` hold for all of them that do not say otherwise.
+    """
+
+    name: str = ""
+    frame: Hex | None = None
+    frame_hex: Hex | None = None
+    wire: bool | None = None
+    aux: Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)] | None = None
+    expect: Any = msgspec.UNSET
+    item: dict[str, Any] | None = None
+    error: int | None = None
+    drop: bool = False
+    encode: dict[str, Any] | None = None
+    hex: Hex | None = None
+    vectors: FileName | None = None
+
+    @property
+    def frame_bytes(self) -> bytes | None:
+        """The frame, however it was written."""
+        text = self.frame if self.frame is not None else self.frame_hex
+        return None if text is None else bytes.fromhex(text)
+
+
+class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A plugin's `plugin.toml`.
+
+    file: the module, `<id>.wasm` where not said. sha256: refuse any other module.
+    framing: names a framer and its parameters, as in a listener's `framing`; a listener's own overrides it.
+    test: promises that are checked at every load; a plugin that breaks one is not used.
+    """
+
+    id: PluginId
+    version: Annotated[str, Meta(min_length=1, max_length=64)]
+    kind: PluginKind = "codec"
+    abi: Literal["gw1"] = "gw1"
+    license: Annotated[str, Meta(min_length=1, max_length=64)]
+    description: str = ""
+    file: FileName | None = None
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")] | None = None
+    match: Match = Match()
+    framing: dict[str, Any] | None = None
+    limits: Limits = Limits()
+    caps: Caps = Caps()
+    schema: Schema = Schema()
+    state: State = State()
+    build: Build = Build()
+    test: tuple[Vector, ...] = ()
+
+    @property
+    def wasm_name(self) -> str:
+        """File name of the module inside the plugin's folder."""
+        return self.file or f"{self.id}.wasm"
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read `plugin.toml` of a plugin's folder; raises ConfigError naming the file and the key."""
+    path = folder / MANIFEST_NAME
+    try:
+        data = tomllib.loads(_read(path, _MAX_MANIFEST_BYTES).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    manifest = parse_manifest(data, str(path))
+    if manifest.id != folder.name:
+        raise ConfigError(f"{path}: id is {manifest.id!r}, but the folder is called {folder.name!r}; make them equal")
+    return manifest
+
+
+def parse_manifest(data: dict[str, Any], where: str) -> Manifest:
+    """Check a manifest that was read from `where`; raises ConfigError naming the key and the nearest known one."""
+    _check_keys(Manifest, data, where, "")
+    try:
+        manifest = msgspec.convert(data, Manifest)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    _inside(manifest.wasm_name, where)
+    for source in manifest.build.sources:
+        _inside(source, where)
+    for number, vector in enumerate(manifest.test, 1):
+        _check_vector(vector, f"{where}: test {number}")
+    return manifest
+
+
+def load_vectors(manifest: Manifest, folder: Path) -> list[Vector]:
+    """All vectors of a plugin, those of its JSON files included; raises ConfigError."""
+    vectors: list[Vector] = []
+    for vector in manifest.test:
+        if vector.vectors is None:
+            vectors.append(vector)
+        else:
+            vectors.extend(_file_vectors(folder / vector.vectors, vector))
+    return vectors
+
+
+def _file_vectors(path: Path, default: Vector) -> list[Vector]:
+    try:
+        data = msgspec.json.decode(_read(path, _MAX_VECTORS_BYTES))
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path}: not valid JSON: {error}") from error
+    entries = data.get("vectors") if isinstance(data, dict) else data
+    if not isinstance(entries, list):
+        raise ConfigError(f"{path}: must be a list of vectors, or an object whose `vectors` is that list")
+    vectors = []
+    for number, entry in enumerate(entries, 1):
+        where = f"{path}: vector {number}"
+        _check_keys(Vector, entry, where, "")
+        try:
+            vector = msgspec.convert(entry, Vector)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{where}: {error}") from error
+        if vector.vectors is not None:
+            raise ConfigError(f"{where}: a vectors file cannot name another one")
+        _check_vector(vector, where)
+        vectors.append(
+            msgspec.structs.replace(
+                vector,
+                name=vector.name or f"{path.name} {number}",
+                wire=default.wire if vector.wire is None else vector.wire,
+                aux=default.aux if vector.aux is None else vector.aux,
+            )
+        )
+    return vectors
+
+
+def _check_vector(vector: Vector, where: str) -> None:
+    asks = [vector.frame, vector.frame_hex, vector.encode, vector.vectors]
+    if sum(ask is not None for ask in asks) != 1:
+        raise ConfigError(f"{where}: give exactly one of frame, frame_hex, encode and vectors")
+    if vector.vectors is not None:
+        _inside(vector.vectors, where)
+        return
+    answers = [vector.expect is not msgspec.UNSET or vector.item is not None, vector.error is not None, vector.drop]
+    if vector.encode is not None:
+        answers = [vector.hex is not None, vector.error is not None]
+    if sum(answers) != 1:
+        wanted = "hex or error" if vector.encode is not None else "expect (or item), error or drop"
+        raise ConfigError(f"{where}: say what must come out: exactly one of {wanted}")
+
+
+def _inside(name: str, where: str) -> None:
+    if ".." in Path(name).parts:
+        raise ConfigError(f"{where}: {name!r} leaves the plugin's folder")
+
+
+def _read(path: Path, most: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(data) > most:
+        raise ConfigError(f"{path}: larger than {most} bytes")
+    return data
+
+
+def _check_keys(shape: type[Struct], data: Any, where: str, inside: str) -> None:
+    """Raise ConfigError for a key that the struct does not have, naming the nearest that it has."""
+    if not isinstance(data, dict):
+        return
+    types = get_type_hints(shape)
+    for key, value in data.items():
+        if key not in types:
+            near = difflib.get_close_matches(str(key), types, n=1, cutoff=0.0)
+            raise ConfigError(f"{where}: unknown key {inside + str(key)!r}; did you mean {near[0]!r}?")
+        inner = types[key]
+        if get_origin(inner) is tuple:
+            inner = get_args(inner)[0]
+        if isinstance(inner, type) and issubclass(inner, Struct):
+            for item in value if isinstance(value, list) else [value]:
+                _check_keys(inner, item, where, f"{inside}{key}.")
