@@ -78,7 +78,7 @@ class Normaliser:
         if len(values) > self._most:
             shed = len(values) - self._most
             values = dict(islice(values.items(), self._most))
-        if self._rivals:
+        if not self._rivals.keys().isdisjoint(values):
             shed += self._drop_rivals(values)
         odd: list[str] = []
         quick = self._quick
