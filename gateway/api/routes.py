@@ -1,0 +1,58 @@
+"""The routes: which path is which resource."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.api import alarms, auth, automation, devices, machine, operations, products, stream, telemetry, users
+from gateway.api.views import Resource
+
+PREFIX: Final = "/api/v1"
+
+LOGIN: Final = f"{PREFIX}/auth/login"
+"""The one path under the prefix that takes no token."""
+
+ROUTES: Final[dict[str, type[Resource]]] = {
+    LOGIN: auth.LoginView,
+    f"{PREFIX}/auth/logout": auth.LogoutView,
+    f"{PREFIX}/auth/me": auth.MeView,
+    f"{PREFIX}/users": users.UsersView,
+    f"{PREFIX}/users/{{user_id}}": users.UserView,
+    f"{PREFIX}/roles": users.RolesView,
+    f"{PREFIX}/roles/{{role_id}}": users.RoleView,
+    f"{PREFIX}/products": products.ProductsView,
+    f"{PREFIX}/products/{{product_id}}": products.ProductView,
+    f"{PREFIX}/devices": devices.DevicesView,
+    f"{PREFIX}/devices/{{device_id}}": devices.DeviceView,
+    f"{PREFIX}/devices/{{device_id}}/credentials": devices.CredentialsView,
+    f"{PREFIX}/devices/{{device_id}}/commands": devices.CommandsView,
+    f"{PREFIX}/devices/{{device_id}}/commands/{{command_id}}": devices.CommandView,
+    f"{PREFIX}/devices/{{device_id}}/properties": telemetry.PropertiesView,
+    f"{PREFIX}/devices/{{device_id}}/history": telemetry.HistoryView,
+    f"{PREFIX}/devices/{{device_id}}/events": telemetry.EventsView,
+    f"{PREFIX}/dead-letters": telemetry.DeadLettersView,
+    f"{PREFIX}/listeners": machine.ListenersView,
+    f"{PREFIX}/plugins": machine.PluginsView,
+    f"{PREFIX}/plugins/{{plugin_id}}": machine.PluginView,
+    f"{PREFIX}/plugins/{{plugin_id}}/decode": machine.DecodeView,
+    f"{PREFIX}/plugins/{{plugin_id}}/encode": machine.EncodeView,
+    f"{PREFIX}/rules": automation.RulesView,
+    f"{PREFIX}/rules/{{name}}": automation.RuleView,
+    f"{PREFIX}/rules/{{name}}/restart": automation.RuleRestartView,
+    f"{PREFIX}/scenes": automation.ScenesView,
+    f"{PREFIX}/scenes/{{scene}}": automation.SceneView,
+    f"{PREFIX}/scenes/{{scene}}/runs": automation.SceneRunsView,
+    f"{PREFIX}/scenes/{{scene}}/runs/{{run_id}}": automation.SceneRunView,
+    f"{PREFIX}/scenes/{{scene}}/runs/{{run_id}}/cancel": automation.SceneRunCancelView,
+    f"{PREFIX}/schedules": automation.SchedulesView,
+    f"{PREFIX}/schedules/{{schedule_id}}": automation.ScheduleView,
+    f"{PREFIX}/alarms": alarms.AlarmsView,
+    f"{PREFIX}/alarms/{{alarm_id}}": alarms.AlarmView,
+    f"{PREFIX}/alarms/{{alarm_id}}/ack": alarms.AlarmAckView,
+    f"{PREFIX}/alarms/{{alarm_id}}/clear": alarms.AlarmClearView,
+    f"{PREFIX}/audit": alarms.AuditView,
+    f"{PREFIX}/audit/verify": alarms.AuditVerifyView,
+    f"{PREFIX}/stream": stream.StreamView,
+    "/health": operations.HealthView,
+    "/metrics": operations.MetricsView,
+}
