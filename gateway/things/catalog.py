@@ -441,8 +441,8 @@ class Catalog:
 
 
 def _of_session(device: Device) -> tuple[object, ...]:
-    """What a device's own traffic changes in its row."""
-    return (device.credential_digest, device.credential_source, device.online)
+    """What a device's own traffic and its changes by people both write in its row."""
+    return (device.credential_digest, device.credential_source)
 
 
 def _declaration(product: Product, source: Literal["api", "file"]) -> Product:

@@ -5,12 +5,17 @@ Terms follow the W3C Web of Things; units are UCUM codes. The JSON form is `sche
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 PROPERTY_ID = r"^[A-Za-z_][A-Za-z0-9_.:-]{0,63}$"
 """What a property, function or event may be called; others a device reports are shed and counted."""
+
+T = TypeVar("T")
+
+ById: TypeAlias = Annotated[dict[str, T], msgspec.Meta(extra_json_schema={"propertyNames": {"pattern": PROPERTY_ID}})]
+"""Members by their id. The pattern is for the schema's readers; `validation.py` says better what is wrong."""
 
 DataType = Literal["bool", "int", "float", "string", "enum", "datetime", "object", "array"]
 
@@ -33,7 +38,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Something a device can be told to do; `inputs` describes the arguments."""
 
     name: str = ""
-    inputs: dict[str, Property] = {}
+    inputs: ById[Property] = {}
     description: str = ""
 
 
@@ -42,16 +47,16 @@ class EventType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     name: str = ""
     level: Literal["info", "warning", "critical"] = "info"
-    data: dict[str, Property] = {}
+    data: ById[Property] = {}
     description: str = ""
 
 
 class ThingModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Properties, functions, events and tags of a product, by id."""
 
-    properties: dict[str, Property] = {}
-    functions: dict[str, Function] = {}
-    events: dict[str, EventType] = {}
+    properties: ById[Property] = {}
+    functions: ById[Function] = {}
+    events: ById[EventType] = {}
     tags: dict[str, str] = {}
 
 
