@@ -5,15 +5,15 @@ Owns the manifest's shape and its vectors. Knows neither wasmtime nor any framin
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
 from gateway.core.errors import ConfigError
+from gateway.core.plain import typed
 
 MANIFEST_NAME = "plugin.toml"
 _MAX_MANIFEST_BYTES = 1 << 20
@@ -172,11 +172,7 @@ def load_manifest(folder: Path) -> Manifest:
 
 def parse_manifest(data: dict[str, Any], where: str) -> Manifest:
     """Check a manifest that was read from `where`; raises ConfigError naming the key and the nearest known one."""
-    _check_keys(Manifest, data, where, "")
-    try:
-        manifest = msgspec.convert(data, Manifest)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}") from error
+    manifest = typed(data, Manifest, where)
     _inside(manifest.wasm_name, where)
     for source in manifest.build.sources:
         _inside(source, where)
@@ -207,11 +203,7 @@ def _file_vectors(path: Path, default: Vector) -> list[Vector]:
     vectors = []
     for number, entry in enumerate(entries, 1):
         where = f"{path}: vector {number}"
-        _check_keys(Vector, entry, where, "")
-        try:
-            vector = msgspec.convert(entry, Vector)
-        except msgspec.ValidationError as error:
-            raise ConfigError(f"{where}: {error}") from error
+        vector = typed(entry, Vector, where)
         if vector.vectors is not None:
             raise ConfigError(f"{where}: a vectors file cannot name another one")
         _check_vector(vector, where)
@@ -255,20 +247,3 @@ def _read(path: Path, most: int) -> bytes:
     if len(data) > most:
         raise ConfigError(f"{path}: larger than {most} bytes")
     return data
-
-
-def _check_keys(shape: type[Struct], data: Any, where: str, inside: str) -> None:
-    """Raise ConfigError for a key that the struct does not have, naming the nearest that it has."""
-    if not isinstance(data, dict):
-        return
-    types = get_type_hints(shape)
-    for key, value in data.items():
-        if key not in types:
-            near = difflib.get_close_matches(str(key), types, n=1, cutoff=0.0)
-            raise ConfigError(f"{where}: unknown key {inside + str(key)!r}; did you mean {near[0]!r}?")
-        inner = types[key]
-        if get_origin(inner) is tuple:
-            inner = get_args(inner)[0]
-        if isinstance(inner, type) and issubclass(inner, Struct):
-            for item in value if isinstance(value, list) else [value]:
-                _check_keys(inner, item, where, f"{inside}{key}.")

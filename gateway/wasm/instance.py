@@ -1,0 +1,166 @@
+"""One running instance of a plugin: its store, memory, input buffer and calls, each call under a deadline.
+
+Owns the life of a wasmtime Store. Knows no policy: what to do after a trap is the host's business.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import perf_counter
+
+import wasmtime
+
+from gateway.core.errors import CodecError, ConfigError
+from gateway.core.log import safe_text
+from gateway.wasm.abi import ABI_MAJOR, ABI_MINOR, SIGNATURES, TOO_LARGE
+from gateway.wasm.engine import check_thread_stack
+from gateway.wasm.fastcall import CallPath, Guest, guest_function, guest_memory, trap_reason
+from gateway.wasm.manifest import Limits
+from gateway.wasm.stats import PluginStats
+from gateway.wasm.watchdog import Watchdog
+
+_TABLE_ELEMENTS = 100_000
+"""Room for every function of a big compiled language; 8 bytes each."""
+_LAST_ERROR_BYTES = 512
+
+GuestResult = tuple[int, bytes]
+"""What a call gave: (0, bytes), or (code, b"") where the guest answered with a code; code -1 says "bad pointer"."""
+
+BAD_POINTER = -1
+
+
+class Instance:
+    """A plugin in a store of its own. Only the thread that made it may call it; after a GuestTrap only close it."""
+
+    def __init__(
+        self,
+        program: wasmtime.InstancePre,
+        engine: wasmtime.Engine,
+        watchdog: Watchdog,
+        limits: Limits,
+        stats: PluginStats,
+        *,
+        path: CallPath,
+        wasi: bool,
+    ) -> None:
+        """Instantiate within the limits; raises GuestTrap (its start failed) or ConfigError (it breaks the ABI)."""
+        check_thread_stack()
+        self._stats = stats
+        self._owner = threading.get_ident()
+        self._watchdog = watchdog
+        self._limits = limits
+        self._deadline_s = limits.deadline_ms / 1000
+        self._armed = -1
+        self._functions: dict[str, Guest] = {}
+        self._store = wasmtime.Store(engine)
+        try:
+            self._store.set_limits(
+                memory_size=limits.memory_mib << 20, table_elements=_TABLE_ELEMENTS, instances=1, tables=4, memories=1
+            )
+            if wasi:
+                self._store.set_wasi(wasmtime.WasiConfig())  # no files, no network, no environment, no output
+            self._bind(program, path)
+        except BaseException:
+            self.close()
+            raise
+
+    def _bind(self, program: wasmtime.InstancePre, path: CallPath) -> None:
+        exports = self._instantiate(program).exports(self._store)
+        memory = exports["memory"]
+        if not isinstance(memory, wasmtime.Memory):
+            raise ConfigError("the module does not export its memory")
+        self._memory = guest_memory(self._store, memory, path)
+        for name in SIGNATURES:
+            function = exports.get(name)
+            if isinstance(function, wasmtime.Func):
+                self._functions[name] = guest_function(self._store, function, path)
+        if "_initialize" in self._functions:
+            self._call("_initialize", self._deadline_s)
+        version = self._call("gw_abi", self._deadline_s) & 0xFFFF_FFFF
+        if version >> 16 != ABI_MAJOR or version & 0xFFFF > ABI_MINOR:
+            raise ConfigError(f"the plugin speaks ABI {version >> 16}.{version & 0xFFFF}; this host speaks 1.0")
+        most = self._limits.max_input
+        self._input = self._call("gw_buf", self._deadline_s, most) & 0xFFFF_FFFF
+        if not self._input or self._input + most > self._memory.size():
+            raise ConfigError(f"the plugin has no input buffer of max_input = {most} bytes")
+
+    def _instantiate(self, program: wasmtime.InstancePre) -> wasmtime.Instance:
+        """Instantiate; a start function runs under the deadline, too."""
+        self._arm()
+        self._watchdog.begin(perf_counter() + self._deadline_s)
+        try:
+            return program.instantiate(self._store)
+        except wasmtime.Trap as error:
+            raise trap_reason(error) from None
+        except wasmtime.WasmtimeError as error:
+            raise ConfigError(f"cannot be instantiated: {safe_text(str(error), 200)}") from None
+        finally:
+            self._watchdog.running = False
+
+    def exports(self, name: str) -> bool:
+        """Whether the plugin has an optional export."""
+        return name in self._functions
+
+    def call(self, name: str, data: bytes, last: int, budget_s: float) -> GuestResult:
+        """Call a (ptr, len, x) export with `data` (at most max_input bytes) in the input buffer; raises GuestTrap."""
+        self._memory.write(self._input, data)
+        packed = self._call(name, budget_s, self._input, len(data), last)
+        pointer, size = packed >> 32, packed & 0xFFFF_FFFF
+        if not pointer:
+            return size, b""
+        if size > self._limits.max_output:
+            return TOO_LARGE, b""
+        result = self._memory.read(pointer, size)
+        return (BAD_POINTER, b"") if result is None else (0, result)
+
+    def start(self, config: bytes, budget_s: float) -> None:
+        """Call gw_init where there is one; raises CodecError with the code and text of a plugin that refuses."""
+        if "gw_init" not in self._functions:
+            return
+        if len(config) > self._limits.max_input:
+            raise ConfigError("the plugin's configuration is larger than its max_input")
+        self._memory.write(self._input, config)
+        code = self._call("gw_init", budget_s, self._input, len(config)) & 0xFFFF_FFFF
+        if code:
+            raise CodecError(code, f"the plugin refused to start (code {code}): {self.last_error() or 'no reason'}")
+
+    def last_error(self) -> str:
+        """The plugin's own words on its last error code, made safe for a log; raises GuestTrap."""
+        if "gw_last_error" not in self._functions:
+            return ""
+        packed = self._call("gw_last_error", self._deadline_s)
+        text = self._memory.read(packed >> 32, min(packed & 0xFFFF_FFFF, _LAST_ERROR_BYTES)) if packed >> 32 else b""
+        return safe_text((text or b"").decode(errors="replace"), _LAST_ERROR_BYTES)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Linear memory at present."""
+        return self._memory.size()
+
+    def close(self) -> None:
+        """Free the store and its memory now; nothing of it may be used again."""
+        if hasattr(self, "_memory"):
+            self._memory.release()
+        self._functions = {}
+        self._store.close()
+
+    def _call(self, name: str, budget_s: float, *args: int) -> int:
+        """Call a guest function under a deadline; the hot path."""
+        if threading.get_ident() != self._owner:
+            raise RuntimeError("a plugin instance was called from a thread that does not own it")
+        function = self._functions[name]
+        watchdog = self._watchdog
+        if self._armed != watchdog.epoch:
+            self._arm()
+        began = perf_counter()
+        watchdog.begin(began + budget_s)
+        try:
+            return function(*args)
+        finally:
+            watchdog.running = False
+            self._stats.busy_s += perf_counter() - began
+
+    def _arm(self) -> None:
+        """Set the store's deadline to the next tick of the epoch; a store without one would trap at once."""
+        self._armed = self._watchdog.epoch
+        self._store.set_epoch_deadline(1)

@@ -1,0 +1,347 @@
+"""The plugin host: finds plugins, loads those that keep their promises, and says of each how it fares.
+
+A plugin that cannot be used is refused with a reason, and the gateway goes on. Owns engine, watchdog and caches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import structlog
+import wasmtime
+
+from gateway.core.clock import Clock, SystemClock
+from gateway.core.errors import ConfigError, FramingError, GatewayError, NotFound
+from gateway.core.flow import Decoded
+from gateway.framing.spec import FramingSpec, framer_for, framing_spec
+from gateway.wasm.build import plugin_folders
+from gateway.wasm.codec import MALFORMED, Codec, DecodeResult, code_text
+from gateway.wasm.engine import make_engine
+from gateway.wasm.fastcall import CallPath, active_path, path_reason
+from gateway.wasm.host import WasmCodec
+from gateway.wasm.imports import HostServices
+from gateway.wasm.manifest import Capability, Limits, Manifest, load_manifest, load_vectors
+from gateway.wasm.module_cache import ModuleCache
+from gateway.wasm.stats import PluginStats
+from gateway.wasm.vectors import VectorResult, plain, run_vectors, shown_item
+from gateway.wasm.watchdog import Watchdog
+
+log = structlog.get_logger(__name__)
+
+HOST_NAME = "flux-gateway"
+
+
+class WasmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[wasm]`.
+
+    call_path: `auto` takes the fast path where its self-test passes; `public` never does.
+    cache: keep compiled modules on disk, so that a start takes milliseconds.
+    max_module_bytes: the largest .wasm that is read; compiling costs about 3 ms and 30 KB per KB.
+    default_grants: what every plugin may have if its manifest asks. `wasi` is no sandbox hole, but a big surface.
+    grants: the same for single plugins, instead of default_grants.
+    settings: configuration of single plugins, handed to their gw_init and gw1.config.
+    """
+
+    call_path: Literal["auto", "public"] = "auto"
+    cache: bool = True
+    max_module_bytes: int = 16 << 20
+    default_grants: tuple[Capability, ...] = ("log", "clock", "random", "kv", "config")
+    grants: dict[str, tuple[Capability, ...]] = {}
+    settings: dict[str, dict[str, Any]] = {}
+
+
+PluginState = Literal["running", "refused", "not_built"]
+
+
+class PluginStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One plugin as the API shows it.
+
+    reason: why it is refused, or how to build it. path: how the host calls it. strikes: within the last minute.
+    """
+
+    id: str
+    folder: str
+    state: PluginState
+    reason: str = ""
+    version: str = ""
+    kind: str = ""
+    description: str = ""
+    license: str = ""
+    sha256: str = ""
+    framing: dict[str, Any] | None = None
+    limits: Limits | None = None
+    path: CallPath | None = None
+    vectors_passed: int = 0
+    vectors_failed: int = 0
+    memory_bytes: int = 0
+    strikes: int = 0
+    log_lines_dropped: int = 0
+    stats: PluginStats | None = None
+
+
+class FrameOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What try-decode gives for one frame. `value` is present when ok (None for a dropped frame)."""
+
+    ok: bool
+    value: Any = msgspec.UNSET
+    code: int | msgspec.UnsetType = msgspec.UNSET
+    error: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Plugin:
+    """What the host knows of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.id = folder.name
+        self.state: PluginState = "refused"
+        self.reason = ""
+        self.sha256 = ""
+        self.module: wasmtime.Module | None = None
+        self.manifest: Manifest | None = None
+        self.framing: FramingSpec | None = None
+        self.codec: WasmCodec | None = None
+        self.vectors: list[VectorResult] = []
+
+
+class PluginHost:
+    """All plugins of the process. Every call must come from the thread that made the host."""
+
+    def __init__(
+        self, config: WasmConfig, plugin_dirs: Sequence[Path], cache_dir: Path | None, clock: Clock | None = None
+    ) -> None:
+        """Load nothing yet. `cache_dir` is made private to this user; None keeps no compiled modules."""
+        self._config = config
+        self._dirs = tuple(plugin_dirs)
+        self._clock = clock or SystemClock()
+        self._engine = make_engine()
+        self._watchdog = Watchdog(self._engine.increment_epoch)
+        self._path: CallPath = "public" if config.call_path == "public" else active_path()
+        self.cache = ModuleCache(self._engine, cache_dir if config.cache else None)
+        self._plugins: dict[str, _Plugin] = {}
+
+    @property
+    def path(self) -> CallPath:
+        """How plugins are called: `fast`, or `public` where the fast path is not to be trusted."""
+        return self._path
+
+    @property
+    def path_reason(self) -> str:
+        """Why the fast path is not used; empty when it is."""
+        if self._path == "fast":
+            return ""
+        return "[wasm] call_path asks for it" if self._config.call_path == "public" else path_reason()
+
+    def load_all(self) -> list[PluginStatus]:
+        """Find and load every plugin; a folder whose id another one has already is refused. Returns the statuses."""
+        for root in self._dirs:
+            for folder in plugin_folders(root):
+                plugin = _Plugin(folder)
+                known = self._plugins.get(plugin.id)
+                if known is not None:
+                    log.error("plugin ignored", plugin=plugin.id, folder=str(folder), reason=f"also in {known.folder}")
+                    continue
+                self._plugins[plugin.id] = plugin
+                self._load(plugin)
+                log.info("plugin", plugin=plugin.id, state=plugin.state, reason=plugin.reason)
+        return self.plugins()
+
+    def close(self) -> None:
+        """Free every plugin and end the watchdog."""
+        for plugin in self._plugins.values():
+            if plugin.codec is not None:
+                plugin.codec.close()
+                plugin.codec = None
+        self._watchdog.close()
+
+    def codec(self, plugin_id: str) -> Codec:
+        """The running codec; raises NotFound, or ConfigError saying why the plugin does not run."""
+        return self._running(plugin_id)
+
+    def manifest(self, plugin_id: str) -> Manifest:
+        """The manifest; raises NotFound, or ConfigError where it could not be read."""
+        plugin = self._known(plugin_id)
+        if plugin.manifest is None:
+            raise ConfigError(f"plugin {plugin_id}: {plugin.reason}")
+        return plugin.manifest
+
+    def framing(self, plugin_id: str) -> FramingSpec | None:
+        """The framing that the manifest names, None where it names none; raises as `manifest` does."""
+        self.manifest(plugin_id)
+        return self._known(plugin_id).framing
+
+    def plugins(self) -> list[PluginStatus]:
+        """Every plugin that was found, by id."""
+        return [self._status(self._plugins[key]) for key in sorted(self._plugins)]
+
+    def status(self, plugin_id: str) -> PluginStatus:
+        """One plugin; raises NotFound."""
+        return self._status(self._known(plugin_id))
+
+    def try_decode(self, plugin_id: str, inputs: Sequence[bytes]) -> list[list[FrameOutcome]]:
+        """Run framing and codec over bytes as on the wire, each input as a stream of its own.
+
+        On an instance of its own: trying leaves no trace in the running codec. Raises NotFound, or ConfigError where
+        the plugin does not run.
+        """
+        plugin = self._known(plugin_id)
+        running = self._running(plugin_id)
+        with closing(self._start(plugin, running.manifest)) as codec:
+            return [self._try_one(plugin, codec, data) for data in inputs]
+
+    def try_encode(self, plugin_id: str, request: dict[str, Any], aux: int = 0) -> bytes:
+        """Encode a request on an instance of its own; raises CodecError beside what try_decode raises."""
+        plugin = self._known(plugin_id)
+        running = self._running(plugin_id)
+        with closing(self._start(plugin, running.manifest)) as codec:
+            return codec.encode(msgspec.msgpack.encode(request), aux)
+
+    def run_vectors(self, plugin_id: str) -> list[VectorResult]:
+        """Run the manifest's vectors on a fresh instance; raises NotFound, ConfigError or CodecError."""
+        plugin = self._known(plugin_id)
+        manifest = self.manifest(plugin_id)
+        with closing(self._start(plugin, manifest)) as codec:
+            return self._vectors(plugin, manifest, codec)
+
+    # -- loading ------------------------------------------------------------------------------------------------
+
+    def _load(self, plugin: _Plugin) -> None:
+        """Bring one plugin up, or note why not; nothing a plugin does here ends the gateway."""
+        try:
+            plugin.manifest = load_manifest(plugin.folder)
+            if plugin.manifest.framing is not None:
+                plugin.framing = framing_spec(plugin.manifest.framing, f"{plugin.id}: framing")
+            if not (plugin.folder / plugin.manifest.wasm_name).exists():
+                plugin.state, plugin.reason = "not_built", f"run: gateway plugin build {plugin.id}"
+                return
+            with closing(self._start(plugin, plugin.manifest)) as trial:
+                plugin.vectors = self._vectors(plugin, plugin.manifest, trial)
+            failed = [result for result in plugin.vectors if not result.ok]
+            if failed:
+                raise ConfigError(f"{len(failed)} test vectors fail; {failed[0].name}: {failed[0].detail}")
+            plugin.codec = self._start(plugin, plugin.manifest)
+        except (GatewayError, wasmtime.WasmtimeError) as error:
+            plugin.state, plugin.reason = "refused", str(error)
+            log.error("plugin refused", plugin=plugin.id, reason=plugin.reason)
+        else:
+            plugin.state, plugin.reason = "running", ""
+
+    def _start(self, plugin: _Plugin, manifest: Manifest) -> WasmCodec:
+        if manifest.kind != "codec":
+            raise ConfigError(f"this gateway runs plugins of kind codec, not {manifest.kind}")
+        if plugin.module is None:
+            plugin.module = self.cache.load(self._read_module(plugin, manifest))
+        settings = self._config.settings.get(plugin.id, {})
+        start = {"config": settings, "host": HOST_NAME, "plugin_id": plugin.id}
+        return WasmCodec(
+            manifest,
+            plugin.module,
+            self._watchdog,
+            HostServices(plugin.id, self._clock, settings),
+            engine=self._engine,
+            granted=frozenset(self._config.grants.get(plugin.id, self._config.default_grants)),
+            path=self._path,
+            clock=self._clock,
+            settings=msgspec.msgpack.encode(start),
+        )
+
+    def _read_module(self, plugin: _Plugin, manifest: Manifest) -> bytes:
+        path = plugin.folder / manifest.wasm_name
+        most = self._config.max_module_bytes
+        try:
+            with path.open("rb") as file:
+                wasm = file.read(most + 1)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        if len(wasm) > most:
+            raise ConfigError(f"{path}: larger than [wasm] max_module_bytes = {most}")
+        digest = hashlib.sha256(wasm).hexdigest()
+        if manifest.sha256 is not None and digest != manifest.sha256:
+            raise ConfigError(f"{path}: its SHA-256 is {digest}, not the manifest's")
+        plugin.sha256 = digest
+        return wasm
+
+    def _vectors(self, plugin: _Plugin, manifest: Manifest, codec: Codec) -> list[VectorResult]:
+        spec = plugin.framing
+        return run_vectors(
+            codec, load_vectors(manifest, plugin.folder), None if spec is None else partial(framer_for, spec)
+        )
+
+    # -- trying and showing -------------------------------------------------------------------------------------
+
+    def _try_one(self, plugin: _Plugin, codec: WasmCodec, data: bytes) -> list[FrameOutcome]:
+        if plugin.framing is None:
+            return [_outcome(result) for result in codec.decode_batch([data])]
+        framer = framer_for(plugin.framing)
+        broken: FramingError | None = None
+        try:
+            frames = [*framer.feed(data), *framer.silence()]
+        except FramingError as error:
+            frames, broken = list(error.frames), error
+        outcomes = [_outcome(result) for result in _decode_all(codec, frames)]
+        if broken is not None:
+            outcomes.append(FrameOutcome(ok=False, code=MALFORMED, error=f"framing: {broken}"))
+        elif framer.pending:
+            outcomes.append(FrameOutcome(ok=False, code=6, error=code_text(6)))
+        return outcomes
+
+    def _known(self, plugin_id: str) -> _Plugin:
+        plugin = self._plugins.get(plugin_id)
+        if plugin is None:
+            raise NotFound(f"no plugin {plugin_id!r}")
+        return plugin
+
+    def _running(self, plugin_id: str) -> WasmCodec:
+        plugin = self._known(plugin_id)
+        if plugin.codec is None:
+            raise ConfigError(f"plugin {plugin_id} is {plugin.state.replace('_', ' ')}: {plugin.reason}")
+        return plugin.codec
+
+    def _status(self, plugin: _Plugin) -> PluginStatus:
+        manifest, codec = plugin.manifest, plugin.codec
+        passed = sum(result.ok for result in plugin.vectors)
+        return PluginStatus(
+            id=plugin.id,
+            folder=str(plugin.folder),
+            state=plugin.state,
+            reason=plugin.reason,
+            version="" if manifest is None else manifest.version,
+            kind="" if manifest is None else manifest.kind,
+            description="" if manifest is None else manifest.description,
+            license="" if manifest is None else manifest.license,
+            sha256=plugin.sha256,
+            framing=None if manifest is None else manifest.framing,
+            limits=None if manifest is None else manifest.limits,
+            path=None if codec is None else codec.path,
+            vectors_passed=passed,
+            vectors_failed=len(plugin.vectors) - passed,
+            memory_bytes=0 if codec is None else codec.memory_bytes,
+            strikes=0 if codec is None else codec.strikes_in(),
+            log_lines_dropped=0 if codec is None else codec.log_lines_dropped,
+            stats=None if codec is None else codec.stats,
+        )
+
+
+def _decode_all(codec: Codec, frames: Sequence[bytes]) -> list[DecodeResult]:
+    """Decode to the end, over kills: a person is waiting for all of it, and no loop for this thread."""
+    results: list[DecodeResult] = []
+    while len(results) < len(frames):
+        results += codec.decode_batch(frames[len(results) :])
+    return results
+
+
+def _outcome(result: DecodeResult) -> FrameOutcome:
+    if result is None:
+        return FrameOutcome(ok=True, value=None)
+    if not isinstance(result, Decoded):
+        return FrameOutcome(ok=False, code=result, error=code_text(result))
+    try:
+        return FrameOutcome(ok=True, value=plain(result.value) if bytes(result.value) else shown_item(result))
+    except ConfigError as error:
+        return FrameOutcome(ok=False, code=MALFORMED, error=str(error))

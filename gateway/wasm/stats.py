@@ -1,0 +1,26 @@
+"""Counters of a plugin, as `/metrics` and the API show them."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class PluginStats(msgspec.Struct):
+    """Counters of one plugin since it was loaded.
+
+    calls: calls of gw_decode_batch. errors: results by code (the ABI's, the plugin's own, TRAPPED and MALFORMED).
+    traps: instances lost to a fault. kills: instances lost to a deadline.
+    strikes: faults of the plugin, one per guilty frame or request. busy_s: wall seconds inside guest calls.
+    """
+
+    calls: int = 0
+    frames: int = 0
+    decoded: int = 0
+    dropped: int = 0
+    errors: dict[int, int] = {}
+    encodes: int = 0
+    traps: int = 0
+    kills: int = 0
+    respawns: int = 0
+    strikes: int = 0
+    busy_s: float = 0.0
