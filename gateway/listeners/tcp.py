@@ -136,4 +136,3 @@ class TcpListener:
             await self._table.used.wait()
             await asyncio.sleep(self._config.limits.sweep_s)
             self._table.sweep()
-

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from typing_extensions import override
 
@@ -158,8 +158,8 @@ class TcpConnection(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - narrows the loop's type; sockets are Transports
-        self._transport = transport
+        # uvloop's transports are Transports in all but their base class.
+        self._transport = cast("asyncio.Transport", transport)
         address = transport.get_extra_info("peername")
         if address is not None:
             self.host = str(address[0])
@@ -170,7 +170,7 @@ class TcpConnection(asyncio.Protocol):
         elif self._wiring.tls is None:
             self._open()
         else:
-            transport.pause_reading()
+            self._transport.pause_reading()
             self._wiring.supervisor.spawn(f"tls handshake of {self.listener}", self._secure(self._wiring.tls))
 
     @override
