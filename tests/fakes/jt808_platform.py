@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
-from typing_extensions import override
+from typing_extensions import Self, override
 
 from gateway.framing.flag_escape import FlagEscapeFramer
 from gateway.simulate import jt808_wire as wire
@@ -37,7 +37,7 @@ class Platform:
         }
         self._server: asyncio.Server | None = None
 
-    async def __aenter__(self) -> Platform:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.get_running_loop().create_server(lambda: Line(self), "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
