@@ -149,7 +149,7 @@ class CredentialHash(msgspec.Struct, gc=False):
 class Commit(msgspec.Struct):
     """Everything of one pipeline turn that becomes durable in one transaction, or not at all.
 
-    ledger: reason -> count of messages shed in this turn (`stored` is the key of those kept).
+    ledger: what became of this turn's frames, added to the database's ledger: `stored`, and `shed:<reason>`.
     """
 
     devices: list[NewDevice] = []

@@ -18,8 +18,8 @@ import msgspec
 
 from gateway.core.flow import Commit, DeadLetter, Event, Latest, Message, Seen
 
-STORED = "stored"
-"""Ledger name of the messages kept; what was shed counts under `shed:<reason>`."""
+MESSAGES = "messages"
+"""Ledger name under which the journal counts the messages it ever kept; the other names are the pipeline's."""
 
 _SIZES = (256, 64, 16, 4, 1)
 _encoder = msgspec.json.Encoder()
@@ -86,8 +86,7 @@ def insert(
     for commit in commits:
         latest.update(commit.latest)
         seen.update(commit.seen)
-        for reason, count in commit.ledger.items():
-            ledger[f"shed:{reason}"] += count
+        ledger.update(commit.ledger)
     _put_latest(connection, latest)
     _put(connection, _SEEN, (v for key, state in seen.items() for v in (key, state.online, state.at_ms)))
     _put_events(connection, [event for commit in commits for event in commit.events])
@@ -96,7 +95,7 @@ def insert(
         _DEAD_LETTERS,
         _dead_letters(chain.from_iterable(c.dead_letters for c in commits), dead_letter_bytes),
     )
-    ledger[STORED] = stored
+    ledger[MESSAGES] = stored
     _put(connection, _LEDGER, (v for name, count in ledger.items() if count for v in (name, count)))
     return ledger
 

@@ -24,27 +24,10 @@ from gateway.core.flow import Event
 from gateway.core.scope import Scope
 from gateway.storage import tables
 from gateway.storage.chain import append
+from gateway.storage.config import DatabaseConfig
 from gateway.storage.faults import translated
 from gateway.storage.schema import migrate
 from gateway.storage.turn import WriteTurn
-
-
-class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits of the database file.
-
-    readers: connections for reading, a thread each; more only helps when slow history queries meet.
-    busy_timeout_s: how long a write waits for another process (`gateway user add`) before it fails.
-    cache_bytes: pages kept in memory per connection; holds the hot leaves of the history's index.
-    checkpoint_pages: pages of 4 KiB that the log gathers before they go to the file; more costs disk and a longer
-        start after a crash, fewer writes hot pages more often.
-    log_bytes: size to which the log is cut after a slow reader made it grow.
-    """
-
-    readers: int = 4
-    busy_timeout_s: float = 5.0
-    cache_bytes: int = 32 * 1024 * 1024
-    checkpoint_pages: int = 4000
-    log_bytes: int = 64 * 1024 * 1024
 
 
 def settings(config: DatabaseConfig) -> tuple[str, ...]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any, NamedTuple
 
-import msgspec
 import sqlalchemy as sa
 import structlog
 
 from gateway.core.scope import system_scope
+from gateway.storage.config import RetentionConfig
 from gateway.storage.database import Database
 from gateway.storage.tables import alarm, command, dead_letter, device, event, message, product, scene_run
 
@@ -27,25 +27,6 @@ class Policy(NamedTuple):
 
     days: float
     products: frozenset[tuple[str, str]]
-
-
-class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long rows are kept, in days; None keeps them. History is the products' own matter.
-
-    interval_s: seconds between two sweeps.
-    slice_rows: rows looked at in one transaction; 2,000 take some 20 ms of the journal's time.
-    pause_s: seconds between two slices, so that deleting takes a fraction of the disk and not all of it.
-    events_days: also how far back a live stream can resume.
-    """
-
-    interval_s: float = 3600.0
-    slice_rows: int = 2_000
-    pause_s: float = 0.05
-    events_days: float | None = 90.0
-    dead_letters_days: float | None = 30.0
-    commands_days: float | None = 90.0
-    scene_runs_days: float | None = 90.0
-    cleared_alarms_days: float | None = 365.0
 
 
 class Retention:

@@ -27,7 +27,8 @@ from gateway.core.errors import ConfigError, NotReady, StorageFailed
 from gateway.core.flow import Commit
 from gateway.core.journal import Done, Journal
 from gateway.core.metrics import Sample
-from gateway.storage.batch import STORED, insert, rows_of
+from gateway.storage.batch import MESSAGES, insert, rows_of
+from gateway.storage.config import JournalConfig
 from gateway.storage.database import Database, settings
 from gateway.storage.faults import restated, translated
 
@@ -42,26 +43,6 @@ _UNSTORABLE = (
     sqlite3.Error,
 )
 """What a single bad commit can raise: values that have no JSON or no 64-bit number, keys that clash or do not exist."""
-
-
-class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits of the journal.
-
-    max_waiting_rows: rows queued and not yet durable; over it a commit is refused (policy: reject) and its sender
-        holds its connections. About 1 KiB each in memory.
-    max_transaction_rows: rows of one transaction, so that others get their turn to write.
-    window_ms: least time between the beginnings of two transactions under load; above 10 it would show in latency.
-    window_from_rows: rows in the previous transaction from which on it counts as load.
-    dead_letters: undecodable frames kept, over all tenants; the oldest go first.
-    dead_letter_bytes: bytes kept of each such frame; enough to see what it was.
-    """
-
-    max_waiting_rows: int = 20_000
-    max_transaction_rows: int = 10_000
-    window_ms: float = 10.0
-    window_from_rows: int = 32
-    dead_letters: int = 10_000
-    dead_letter_bytes: int = 4096
 
 
 class JournalHealth(msgspec.Struct, frozen=True):
@@ -149,7 +130,7 @@ class JournalWriter(Journal):
 
     def totals(self) -> dict[str, int]:
         """The ledger over all runs: `stored`, and `shed:<reason>` for each reason."""
-        return dict(self._totals)
+        return {name: count for name, count in self._totals.items() if name != MESSAGES}
 
     def health(self) -> JournalHealth:
         """State for `/health`."""
@@ -232,7 +213,7 @@ class JournalWriter(Journal):
         except BaseException:
             _roll_back(connection)
             raise
-        self._next_seq += gained[STORED]
+        self._next_seq += gained[MESSAGES]
         return gained
 
     def _one_by_one(self, commits: list[Commit]) -> Outcome:
@@ -245,7 +226,7 @@ class JournalWriter(Journal):
             for commit in commits:
                 connection.execute("SAVEPOINT one")
                 try:
-                    gained += self._insert(connection, [commit], self._next_seq + gained[STORED])
+                    gained += self._insert(connection, [commit], self._next_seq + gained[MESSAGES])
                     failures.append(None)
                 except _UNSTORABLE as failure:
                     if isinstance(failure, sqlite3.Error) and restated(failure):
@@ -257,7 +238,7 @@ class JournalWriter(Journal):
         except BaseException:
             _roll_back(connection)
             raise
-        self._next_seq += gained[STORED]
+        self._next_seq += gained[MESSAGES]
         return Outcome(failures, gained)
 
     def _insert(self, connection: sqlite3.Connection, commits: list[Commit], next_seq: int) -> Counter[str]:
@@ -329,8 +310,8 @@ class JournalWriter(Journal):
             connection = self._connected()
             self._totals = Counter(dict(connection.execute("SELECT name, count FROM ledger")))
             (newest,) = connection.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()
-        # Every kept message took one number, so the ledger remembers those that retention deleted.
-        self._next_seq = max(newest, self._totals[STORED]) + 1
+        # Every kept message took one number, so their count remembers those that retention deleted.
+        self._next_seq = max(newest, self._totals[MESSAGES]) + 1
 
     def _take_lock(self) -> None:
         path = self._database.path.with_name(self._database.path.name + ".writer")

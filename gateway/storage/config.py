@@ -1,0 +1,63 @@
+"""The limits of the storage room, with their reasons. Knows nothing else."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of the database file.
+
+    readers: connections for reading, a thread each; more only helps when slow history queries meet.
+    busy_timeout_s: how long a write waits for another process (`gateway user add`) before it fails.
+    cache_bytes: pages kept in memory per connection; holds the hot leaves of the history's index.
+    checkpoint_pages: pages of 4 KiB that the log gathers before they go to the file; more costs disk and a longer
+        start after a crash, fewer writes hot pages more often.
+    log_bytes: size to which the log is cut after a slow reader made it grow.
+    """
+
+    readers: int = 4
+    busy_timeout_s: float = 5.0
+    cache_bytes: int = 32 * 1024 * 1024
+    checkpoint_pages: int = 4000
+    log_bytes: int = 64 * 1024 * 1024
+
+
+class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of the journal.
+
+    max_waiting_rows: rows queued and not yet durable; over it a commit is refused (policy: reject) and its sender
+        sends no acknowledgement. Above `pipeline.waiting_messages`, which holds connections before it comes to that.
+        About 1 KiB each in memory.
+    max_transaction_rows: rows of one transaction, so that others get their turn to write.
+    window_ms: least time between the beginnings of two transactions under load; above 10 it would show in latency.
+    window_from_rows: rows in the previous transaction from which on it counts as load.
+    dead_letters: undecodable frames kept, over all tenants; the oldest go first.
+    dead_letter_bytes: bytes kept of each such frame; enough to see what it was.
+    """
+
+    max_waiting_rows: int = 40_000
+    max_transaction_rows: int = 10_000
+    window_ms: float = 10.0
+    window_from_rows: int = 32
+    dead_letters: int = 10_000
+    dead_letter_bytes: int = 4096
+
+
+class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long rows are kept, in days; None keeps them. History is the products' own matter.
+
+    interval_s: seconds between two sweeps.
+    slice_rows: rows looked at in one transaction; 2,000 take some 20 ms of the journal's time.
+    pause_s: seconds between two slices, so that deleting takes a fraction of the disk and not all of it.
+    events_days: also how far back a live stream can resume.
+    """
+
+    interval_s: float = 3600.0
+    slice_rows: int = 2_000
+    pause_s: float = 0.05
+    events_days: float | None = 90.0
+    dead_letters_days: float | None = 30.0
+    commands_days: float | None = 90.0
+    scene_runs_days: float | None = 90.0
+    cleared_alarms_days: float | None = 365.0
