@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import cast
+from typing import Self, cast
 
-from typing_extensions import Self, override
+from typing_extensions import override
 
 from gateway.framing.flag_escape import FlagEscapeFramer
 from gateway.simulate import jt808_wire as wire
