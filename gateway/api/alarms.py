@@ -10,7 +10,13 @@ from gateway.api.views import Listing, Paging, Resource, listed, request_of, req
 from gateway.core.flow import Severity
 from gateway.identity.permissions import Permission
 
-_SORT = {"raised_at": "raised_at_ms"}
+_SORT = {
+    "raised_at": "raised_at_ms",
+    "last_raised_at": "last_raised_at_ms",
+    "severity": "severity",
+    "state": "state",
+}
+_SORT_AUDIT = {"seq": "seq", "at": "at_ms"}
 
 
 class AlarmsView(Resource):
@@ -64,7 +70,7 @@ class AuditView(Resource):
     @requires(Permission.AUDIT_LIST)
     async def get(self, paging: Paging, actor: str | None = None, entity: str | None = None) -> Listing[AuditShape]:
         """List the audit log, newest first."""
-        page = await self.parts.audit.list_audit(self.scope, request_of(paging, {}), actor, entity)
+        page = await self.parts.audit.list_audit(self.scope, request_of(paging, _SORT_AUDIT), actor, entity)
         return listed(page, audit_shape)
 
 

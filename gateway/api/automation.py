@@ -15,7 +15,7 @@ from gateway.core.ids import new_id
 from gateway.identity.permissions import Permission
 from gateway.rules.model import RuleStatus, SceneRun, SceneStatus, Schedule
 
-_SORT_RUNS = {"started_at": "started_at_ms"}
+_SORT_RUNS = {"started_at": "started_at_ms", "status": "status"}
 _SORT_SCHEDULES = {"id": "id", "scene": "scene", "created_at": "created_at_ms"}
 _Cron = Annotated[str, Field(min_length=1, max_length=200)]
 _Zone = Annotated[str, Field(min_length=1, max_length=64)]

@@ -17,11 +17,10 @@ _SORT = {
     "id": "id",
     "name": "name",
     "product_id": "product_id",
-    "online": "online",
     "last_seen_at": "last_seen_ms",
     "created_at": "created_at_ms",
 }
-_SORT_COMMANDS = {"created_at": "created_at_ms"}
+_SORT_COMMANDS = {"created_at": "created_at_ms", "name": "name", "status": "status"}
 _Id = Annotated[str, Field(min_length=1, max_length=64)]
 _Name = Annotated[str, Field(max_length=200)]
 _Tags = Annotated[
@@ -119,6 +118,11 @@ class CredentialsView(Resource):
     async def put(self, device_id: str, /, body: CredentialBody) -> None:
         """Set the credential that the device must present; it is kept as a keyed hash and shown nowhere."""
         await self.parts.catalog.set_credential(self.scope, device_id, body.credential)
+
+    @requires(Permission.CREDENTIAL_MANAGE)
+    async def delete(self, device_id: str, /) -> None:
+        """Forget the device's credential, so that it can register anew."""
+        await self.parts.catalog.set_credential(self.scope, device_id, None)
 
 
 class CommandsView(Resource):

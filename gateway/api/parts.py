@@ -70,8 +70,8 @@ class Catalog(Protocol):
         """Raises NotFound."""
         ...
 
-    async def set_credential(self, scope: Scope, device_id: str, credential: str) -> None:
-        """Raises NotFound, Rejected."""
+    async def set_credential(self, scope: Scope, device_id: str, credential: str | None) -> None:
+        """None lets the device register anew. Raises NotFound, Rejected."""
         ...
 
     async def list_devices(self, scope: Scope, which: DeviceFilter, page: PageRequest) -> Page[Device]:
@@ -83,7 +83,7 @@ class Commands(Protocol):
     """Functions invoked on devices."""
 
     async def send(self, scope: Scope, device_id: str, name: str, args: dict[str, Any], timeout_s: float) -> Command:
-        """Queue or send, and return at once. Raises NotFound, Rejected, NotReady."""
+        """Queue or send, and return at once. Raises NotFound, Rejected, Conflict."""
         ...
 
     async def get(self, scope: Scope, command_id: str) -> Command:

@@ -53,7 +53,7 @@ class _Ended(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a client wants. `types` are prefixes of event types; empty is all."""
+    """What a client wants. `types` are event types, or with a dot at the end the beginnings of some; empty is all."""
 
     types: tuple[str, ...]
     device_id: str | None
@@ -61,7 +61,11 @@ class Selection:
 
     def takes(self, event: Event) -> bool:
         """Whether an event of the tenant is wanted."""
-        return not self.types or event.type.startswith(self.types)
+        if self.device_id not in (None, event.device_id):
+            return False
+        return not self.types or any(
+            event.type.startswith(wanted) if wanted.endswith(".") else event.type == wanted for wanted in self.types
+        )
 
 
 class Streams:
@@ -107,7 +111,9 @@ class StreamView(Resource):
     @requires(Permission.EVENT_LIST)
     async def get(
         self,
-        types: Annotated[str, Field(max_length=500, description="Prefixes of event types, commas between.")] = "",
+        types: Annotated[
+            str, Field(max_length=500, description="Event types, or beginnings such as `alarm.`; commas between.")
+        ] = "",
         device: Annotated[str, Field(description="Only this device's.")] | None = None,
         messages: Annotated[bool, Field(description="Property values too, not replayed.")] = False,  # noqa: FBT002  # a query parameter
         last_event_id: Annotated[int, Field(ge=0, le=2**63 - 1, description="As the header Last-Event-ID.")]
@@ -181,9 +187,8 @@ class LiveStream:
 
     async def _send_events(self, wake: Subscription[Event], position: int) -> None:
         while True:
-            page = await self._parts.history.events(
-                self._session.scope, self._selection.device_id, position, PageRequest(limit=_PAGE)
-            )
+            # All of the tenant's, so that the position moves past what is not wanted and is never read twice.
+            page = await self._parts.history.events(self._session.scope, None, position, PageRequest(limit=_PAGE))
             if page.items:
                 position = page.items[-1].seq
             await self._write(b"".join(_event(event) for event in page.items if self._selection.takes(event)))

@@ -11,7 +11,7 @@ from gateway.api.shapes import RoleShape, UserShape, role_shape, user_shape
 from gateway.api.views import Listing, Paging, Resource, cut, listed, request_of, requires, sorted_by
 from gateway.identity.permissions import Permission
 
-_SORT_USERS = {"username": "username", "created_at": "created_at_ms", "updated_at": "updated_at_ms"}
+_SORT_USERS = {"username": "username", "created_at": "created_at_ms"}
 _Roles = Annotated[list[str], Field(max_length=100)]
 _Password = Annotated[str, Field(min_length=1, max_length=1024)]
 
