@@ -161,7 +161,7 @@ def _scaled(entry: FieldMapping, check: Check) -> Check:
 
 def _exact(number: float) -> int | float:
     """A whole factor as an integer, so that integers stay integers."""
-    return int(number) if number.is_integer() and abs(number) < _INT_IN_FLOAT else number
+    return int(number) if abs(number) < _INT_IN_FLOAT and number == int(number) else number
 
 
 def _unknown_check(form: JsonForm) -> Check:

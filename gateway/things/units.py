@@ -66,18 +66,18 @@ NON_METRIC: Final = _words(
 MEANT: Final = _pairs(
     """
     °C Cel, degC Cel, ℃ Cel, celsius Cel, °F [degF], degF [degF], ℉ [degF], ° deg, degree deg, degrees deg, Ω Ohm,
-    ohm Ohm, kΩ kOhm, µm um, μm um, mmHg mm[Hg], cmH2O cm[H2O], inHg [in_i'Hg], psi [psi], Psi [psi], mph [mi_i]/h,
-    kmh km/h, kph km/h, km/hr km/h, knot [kn_i], knots [kn_i], kn [kn_i], rpm /min, bpm /min, RPM /min, sec s,
+    ohm Ohm, kΩ kOhm, µm um, μm um, mmHg mm[Hg], cmH2O cm[H2O], inHg [in_i'Hg], psi [psi], Psi [psi],
+    kmh km/h, km/hr km/h, knot [kn_i], knots [kn_i], kn [kn_i], rpm /min, bpm /min, RPM /min, sec s,
     seconds s, hr h, hour h, hours h, minute min, minutes min, day d, days d, week wk, month mo, year a, kWh kW.h,
     Wh W.h, MWh MW.h, Ah A.h, mAh mA.h, VA V.A, kVA kV.A, var V.A{reactive}, kvar kV.A{reactive}, ppm [ppm],
-    ppb [ppb], pH [pH], %RH %{RH}, RH %{RH}, percent %, dBm dB{1mW}, dBA dB[SPL]{A}, inch [in_i], ft [ft_i],
+    ppb [ppb], %RH %{RH}, RH %{RH}, percent %, dBm dB{1mW}, dBA dB[SPL]{A}, inch [in_i],
     foot [ft_i], mile [mi_i], yd [yd_i], lb [lb_av], oz [oz_av], gal [gal_us], hp [HP], kgs kg, KM km, Km km, KG kg,
-    Kg kg, kpa kPa, hz Hz, khz kHz, mhz MHz, byte By, bytes By, KB kBy, MB MBy, GB GBy, bps bit/s, kbps kbit/s,
+    Kg kg, kpa kPa, hz Hz, khz kHz, mhz MHz, byte By, bytes By, KB kBy, bps bit/s, kbps kbit/s,
     Mbps Mbit/s, m³ m3, m² m2, m^3 m3, m^2 m2, m³/h m3/h, lux lx, µg/m³ ug/m3, μg/m³ ug/m3, lumen lm, volt V, amp A,
     Amp A, watt W, count {count}, counts {count}, pcs {pieces}
     """
 )
-"""What people write, and the code they mean."""
+"""What people write, and the code they mean; without what is the code of something else, as mph (milliphot) is."""
 
 _COMMON: Final = sorted(
     METRIC
