@@ -1,22 +1,29 @@
-"""The `gateway` command line: parses, calls the rooms, prints. Errors say what to do and end with a code that is not 0."""
+"""The `gateway` command: parses, calls the rooms, prints. Errors say what to do next and end with code 1."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+import msgspec
 import uvloop
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
 
 from gateway import __version__
-from gateway.config import Loaded, load
+from gateway.config import load
 from gateway.core.errors import GatewayError
+from gateway.core.log import set_up
+from gateway.core.plain import typed
+
+if TYPE_CHECKING:
+    from gateway.wasm.plugins import PluginHost
 
 T = TypeVar("T")
 
@@ -54,7 +61,7 @@ def _run(job: Coroutine[Any, Any, T]) -> T:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gateway")
 def main() -> None:
-    """Flux Gateway: device traffic through sandboxed plugins and rules.
+    r"""Flux Gateway: device traffic through sandboxed plugins and rules.
 
     \b
     Examples:
@@ -68,7 +75,7 @@ def main() -> None:
 @_CONFIG
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Write the bound ports as JSON once all accept.")
 def run(config_path: Path, ready_file: Path | None) -> None:
-    """Start the gateway and serve until it is told to stop (Ctrl-C or SIGTERM). SIGHUP reads the configuration again.
+    r"""Start the gateway and serve until it is told to stop (Ctrl-C or SIGTERM). SIGHUP reads the configuration again.
 
     \b
     Examples:
@@ -90,24 +97,26 @@ def _announce(text: str) -> None:
 @main.command()
 @_CONFIG
 def check(config_path: Path) -> None:
-    """Look over the configuration, products, plugins (with their test vectors), rules and scenes; start nothing.
+    r"""Look over the configuration, products, plugins (with their test vectors), rules and scenes; start nothing.
 
     \b
     Example:
       gateway check -c config.toml
     """
-    from gateway.check import check_all  # noqa: PLC0415 - as in `run`
+    from gateway.operations.check import check_all  # noqa: PLC0415 - as in `run`
 
     findings = check_all(load(config_path))
     for finding in findings:
-        click.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}{': ' + finding.detail if finding.detail else ''}")
+        click.echo(
+            f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}{': ' + finding.detail if finding.detail else ''}"
+        )
     if not all(finding.ok for finding in findings):
         sys.exit(1)
 
 
 @main.group()
 def plugin() -> None:
-    """Build, list and try Wasm plugins.
+    r"""Build, list and try Wasm plugins.
 
     \b
     Examples:
@@ -131,7 +140,7 @@ _PLUGINS = click.option(
 @click.option("--all", "every", is_flag=True, help="Build every plugin of the folder.")
 @_PLUGINS
 def plugin_build(plugin_id: str | None, root: Path, *, every: bool) -> None:
-    """Compile plugins from source, where their sources changed.
+    r"""Compile plugins from source, where their sources changed.
 
     \b
     Examples:
@@ -147,9 +156,80 @@ def plugin_build(plugin_id: str | None, root: Path, *, every: bool) -> None:
         click.echo(f"built {path}")
 
 
+@plugin.command("list")
+@_CONFIG
+def plugin_list(config_path: Path) -> None:
+    r"""List the plugins that the configuration finds, with their state; loads them, starts nothing.
+
+    \b
+    Example:
+      gateway plugin list
+    """
+    with _plugins(config_path) as host:
+        for status in host.plugins():
+            reason = f"  {status.reason}" if status.reason else ""
+            click.echo(f"{status.id}  {status.version}  {status.kind}  {status.state}{reason}")
+
+
+@plugin.command("test")
+@click.argument("plugin_id")
+@_CONFIG
+def plugin_test(plugin_id: str, config_path: Path) -> None:
+    r"""Run a plugin's test vectors.
+
+    \b
+    Example:
+      gateway plugin test jt808
+    """
+    with _plugins(config_path) as host:
+        results = host.run_vectors(plugin_id)
+    for result in results:
+        if not result.ok:
+            click.echo(f"FAIL {result.name}: {result.detail}")
+    failed = sum(not result.ok for result in results)
+    click.echo(f"{len(results) - failed} of {len(results)} vectors pass")
+    if failed:
+        sys.exit(1)
+
+
+@plugin.command("decode")
+@click.argument("plugin_id")
+@click.argument("hex_bytes", nargs=-1, required=True)
+@_CONFIG
+def plugin_decode(plugin_id: str, hex_bytes: tuple[str, ...], config_path: Path) -> None:
+    r"""Frame and decode bytes as they come on the wire; prints JSON.
+
+    \b
+    Example:
+      gateway plugin decode jt808 7e000200000130410000000001537e
+    """
+    try:
+        inputs = [bytes.fromhex(text) for text in hex_bytes]
+    except ValueError as failure:
+        raise click.UsageError(f"not hexadecimal: {failure}") from failure
+    with _plugins(config_path) as host:
+        outcomes = host.try_decode(plugin_id, inputs)
+    click.echo(msgspec.json.format(msgspec.json.encode(outcomes)).decode())
+
+
+@contextmanager
+def _plugins(config_path: Path) -> Iterator[PluginHost]:
+    """The configuration's plugins, loaded."""
+    from gateway.wasm.plugins import PluginHost  # noqa: PLC0415 - as in `run`
+
+    loaded = load(config_path)
+    set_up("human", "error")
+    host = PluginHost(loaded.config.wasm, [loaded.path(path) for path in loaded.config.plugins.dirs], None)
+    try:
+        host.load_all()
+        yield host
+    finally:
+        host.close()
+
+
 @main.group()
 def user() -> None:
-    """Users, also while the gateway is stopped.
+    r"""Users, also while the gateway is stopped.
 
     \b
     Examples:
@@ -170,13 +250,13 @@ _PASSWORD = click.password_option(
 @_PASSWORD
 @_CONFIG
 def user_add(username: str, roles: tuple[str, ...], password: str, config_path: Path) -> None:
-    """Add a user.
+    r"""Add a user.
 
     \b
     Example:
       gateway user add alice --role administrator
     """
-    from gateway.accounts import add_user  # noqa: PLC0415 - as in `run`
+    from gateway.operations.accounts import add_user  # noqa: PLC0415 - as in `run`
 
     _run(add_user(load(config_path), username, password, roles))
     click.echo(f"user {username} added")
@@ -187,13 +267,13 @@ def user_add(username: str, roles: tuple[str, ...], password: str, config_path: 
 @_PASSWORD
 @_CONFIG
 def user_passwd(username: str, password: str, config_path: Path) -> None:
-    """Set a user's password; the user's tokens end.
+    r"""Set a user's password; the user's tokens end.
 
     \b
     Example:
       gateway user passwd admin
     """
-    from gateway.accounts import set_password  # noqa: PLC0415 - as in `run`
+    from gateway.operations.accounts import set_password  # noqa: PLC0415 - as in `run`
 
     _run(set_password(load(config_path), username, password))
     click.echo(f"password of {username} changed")
@@ -202,13 +282,13 @@ def user_passwd(username: str, password: str, config_path: Path) -> None:
 @user.command("list")
 @_CONFIG
 def user_list(config_path: Path) -> None:
-    """List users with their roles.
+    r"""List users with their roles.
 
     \b
     Example:
       gateway user list
     """
-    from gateway.accounts import list_users  # noqa: PLC0415 - as in `run`
+    from gateway.operations.accounts import list_users  # noqa: PLC0415 - as in `run`
 
     for line in _run(list_users(load(config_path))):
         click.echo(line)
@@ -216,7 +296,7 @@ def user_list(config_path: Path) -> None:
 
 @main.group()
 def db() -> None:
-    """The database.
+    r"""The database.
 
     \b
     Example:
@@ -227,12 +307,65 @@ def db() -> None:
 @db.command("upgrade")
 @_CONFIG
 def db_upgrade(config_path: Path) -> None:
-    """Bring the database's schema to this version; a start does the same.
+    r"""Bring the database's schema to this version; a start does the same.
 
     \b
     Example:
       gateway db upgrade -c config.toml
     """
-    from gateway.accounts import upgrade  # noqa: PLC0415 - as in `run`
+    from gateway.operations.accounts import upgrade  # noqa: PLC0415 - as in `run`
 
     click.echo(_run(upgrade(load(config_path))))
+
+
+@main.group()
+def simulate() -> None:
+    r"""Send traffic as real devices do.
+
+    \b
+    Example:
+      gateway simulate jt808 --devices 50 --rate 2 --seconds 20
+    """
+
+
+@simulate.command("jt808")
+@click.option("--devices", default=10, show_default=True, help="Terminals.")
+@click.option("--rate", default=1.0, show_default=True, help="Locations per second of each terminal.")
+@click.option("--seconds", default=20.0, show_default=True, help="How long they report.")
+@click.option("--burst", default=1, show_default=True, help="Locations sent in one segment, at the same rate.")
+@click.option("--edition", type=click.Choice(["2013", "2019"]), default="2013", show_default=True)
+@click.option("--first-phone", default=13_800_000_000, show_default=True, help="Number of the first terminal.")
+@click.option("--host", default=None, help="Default: from the configuration.")
+@click.option("--port", default=None, type=int, help="Default: of the listener `jt808` in the configuration.")
+@_CONFIG
+def simulate_jt808(config_path: Path, host: str | None, port: int | None, **options: Any) -> None:
+    r"""Simulate JT/T 808 terminals that register, authenticate, drive, and check every acknowledgement.
+
+    \b
+    Examples:
+      gateway simulate jt808 --devices 50 --rate 2 --seconds 20
+      gateway simulate jt808 --devices 1 --host 192.0.2.7 --port 8808
+    """
+    from gateway.simulate.jt808 import Options, Progress, run  # noqa: PLC0415 - as in `run`
+
+    if host is None or port is None:
+        loaded = load(config_path)
+        entry = loaded.config.listeners.get("jt808", {})
+        host = host or str(entry.get("bind") or loaded.config.server.bind)
+        port = port or int(entry.get("port", 8808))
+    wanted = typed({"host": host, "port": port, **options}, Options, "simulate jt808")
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn())
+    with ProgressBar(*columns, console=console) as bar:
+        task = bar.add_task("jt808", total=wanted.seconds, state="connecting")
+
+        def show(progress: Progress) -> None:
+            state = f"{progress.online} online  {progress.sent} sent  {progress.acknowledged} acknowledged"
+            bar.update(task, completed=min(progress.elapsed_s, wanted.seconds), state=state)
+
+        result = _run(run(wanted, show))
+    for name, value in msgspec.structs.asdict(result).items():
+        if value not in (None, ""):
+            click.echo(f"{name:24} {value:.3f}" if isinstance(value, float) else f"{name:24} {value}")
+    if not result.clean:
+        _fail("not every message was acknowledged")

@@ -25,7 +25,7 @@ from gateway.storage.config import DatabaseConfig, JournalConfig, RetentionConfi
 from gateway.things.commands import CommandConfig
 from gateway.things.config import ThingsConfig
 from gateway.things.model import FieldMapping
-from gateway.wasm.config import WasmConfig
+from gateway.wasm.plugins import WasmConfig
 
 PREFIX = "GATEWAY__"
 LATER = ("mqtt", "dicom", "hl7", "sip", "grpc")
@@ -48,6 +48,12 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     log_style: Literal["auto", "human", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     shutdown_s: float = 10.0
+
+
+class PluginsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where plugins live: folders of plugin folders."""
+
+    dirs: tuple[str, ...] = ("plugins",)
 
 
 class LaterConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +88,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     listeners: dict[str, dict[str, Any]] = {}
     backlog: BacklogConfig = BacklogConfig()
     pipeline: PipelineConfig = PipelineConfig()
-    plugins: WasmConfig = WasmConfig()
+    plugins: PluginsConfig = PluginsConfig()
+    wasm: WasmConfig = WasmConfig()
     products: dict[str, ProductEntry] = {}
     things: ThingsConfig = ThingsConfig()
     commands: CommandConfig = CommandConfig()

@@ -1,0 +1,5 @@
+"""The composition root: the one place that knows every room, wires them and starts and stops them in order."""
+
+from gateway.app.gateway import Gateway
+
+__all__ = ["Gateway"]

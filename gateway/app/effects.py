@@ -1,0 +1,39 @@
+"""What rules and scenes may do to the outside, wired to alarms and commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import override
+
+from gateway.alarms.service import AlarmService
+from gateway.core.errors import GatewayError
+from gateway.core.flow import AlarmChange, StateDelta
+from gateway.core.scope import Scope
+from gateway.rules.model import RuleEffects
+from gateway.things.commands import CommandService
+
+
+class Effects(RuleEffects):
+    """Alarms and commands, in the name of the rule or scene that asked."""
+
+    def __init__(self, alarms: AlarmService, commands: CommandService) -> None:
+        """Wire both."""
+        self._alarms = alarms
+        self._commands = commands
+
+    @override
+    async def apply(self, changes: list[AlarmChange], deltas: list[StateDelta]) -> None:
+        await self._alarms.apply(changes, deltas)
+
+    @override
+    async def command(
+        self, tenant_id: str, device_id: str, name: str, args: dict[str, Any], actor: str, timeout_s: float
+    ) -> dict[str, Any]:
+        scope = Scope(tenant_id, actor, frozenset({"*"}))
+        try:
+            command = await self._commands.send(scope, device_id, name, args, timeout_s)
+        except GatewayError as refusal:
+            return {"id": None, "status": "failed", "error": str(refusal)}
+        ended = await self._commands.wait(command)
+        return {"id": ended.id, "status": ended.status, "error": ended.error, "result": ended.result}
