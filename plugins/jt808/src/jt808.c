@@ -66,17 +66,28 @@ static int32_t decode_body(gw_out *out, const message *m) {
     }
 }
 
+static int32_t decode_whole(gw_out *out, const message *m) {
+    return m->encryption ? decode_raw(out, m, RESULT_OK) : decode_body(out, m);
+}
+
+static int32_t decode_part(gw_out *out, message *m) {
+    switch (take_part(m)) {
+    case PART_HELD: return decode_held_part(out, m);
+    case PART_UNFIT: return decode_raw(out, m, RESULT_OK);
+    default: break;
+    }
+    int32_t status = decode_whole(out, m);
+    /* What does not fit beside the rest of its batch is asked for once more, alone. */
+    if (!out->full) drop_completed();
+    return status;
+}
+
 static int32_t decode(gw_out *out, const uint8_t *frame, uint32_t len, uint32_t aux) {
     (void)aux;
     message m;
     int32_t status = read_message(&m, frame, len);
     if (status != GW_WRITTEN) return status;
-    if (m.is_part && m.total != 1) {
-        part_result part = take_part(&m);
-        if (part == PART_HELD) return decode_held_part(out, &m);
-        if (part == PART_UNFIT) return decode_raw(out, &m, RESULT_OK);
-    }
-    return m.encryption ? decode_raw(out, &m, RESULT_OK) : decode_body(out, &m);
+    return m.is_part && m.total != 1 ? decode_part(out, &m) : decode_whole(out, &m);
 }
 
 GW_DECODER(decode)

@@ -83,6 +83,7 @@ void write_frame(gw_out *out, const address *to, uint16_t id, uint16_t serial, c
 /* parts.c: messages that come in parts */
 typedef enum { PART_HELD, PART_COMPLETED, PART_UNFIT } part_result;
 part_result take_part(message *m);
+void drop_completed(void);
 
 /* location.c: locations and their extras */
 int32_t decode_location(gw_out *out, const message *m);

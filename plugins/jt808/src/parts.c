@@ -28,6 +28,7 @@ static uint8_t blocks[BLOCKS][BODY_MOST + 1];
 static uint16_t free_blocks[BLOCKS];
 static uint32_t free_count, fresh_count; /* blocks given back, blocks ever taken */
 static uint64_t turn;
+static slot *completed;
 static uint8_t whole[PARTS_MOST * BODY_MOST];
 static uint16_t whole_serials[PARTS_MOST];
 
@@ -103,6 +104,9 @@ part_result take_part(message *m) {
     memcpy(blocks[s->blocks[i]], m->body, m->body_len);
     if (s->arrived < s->total) return PART_HELD;
     put_together(m, s);
-    forget(s);
+    completed = s;
     return PART_COMPLETED;
 }
+
+/* The message that was completed last is handed on. Until then its parts stay, so that the last one can be repeated. */
+void drop_completed(void) { forget(completed); }

@@ -1,0 +1,37 @@
+"""The JT/T 808 plugin, built from source and run by the real host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.wasm.build import build_plugin
+from gateway.wasm.host import WasmCodec
+from gateway.wasm.plugins import PluginHost, WasmConfig
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
+
+
+@pytest.fixture(scope="session")
+def jt808_folder() -> Path:
+    folder = PLUGINS / "jt808"
+    build_plugin(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plugin_host(jt808_folder: Path) -> Iterator[PluginHost]:
+    host = PluginHost(WasmConfig(), [jt808_folder.parent], None)
+    host.load_all()
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def jt808(plugin_host: PluginHost) -> WasmCodec:
+    """The running codec: one instance for all tests, as in the gateway, so that each test uses phones of its own."""
+    codec = plugin_host.codec("jt808")
+    assert isinstance(codec, WasmCodec)
+    return codec

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from fakes.jt808_frames import PHONE, frame, location_body
+
+from gateway.core.errors import CodecError
+from gateway.core.flow import Decoded
+from gateway.things.model import ThingModel
+from gateway.wasm.host import WasmCodec
+from gateway.wasm.manifest import load_manifest
+from gateway.wasm.plugins import PluginHost
+
+
+def captures(folder: Path) -> list[dict[str, object]]:
+    vectors = json.loads((folder / "vectors.json").read_text())["vectors"]
+    assert len(vectors) == 47
+    return vectors
+
+
+def test_every_vector_of_the_manifest_holds(plugin_host: PluginHost) -> None:
+    results = plugin_host.run_vectors("jt808")
+
+    assert [result for result in results if not result.ok] == []
+    assert len(results) >= 47 + 50
+
+
+def test_captured_frames_decode_from_the_wire_to_exactly_the_expected_location(
+    plugin_host: PluginHost, jt808_folder: Path
+) -> None:
+    for capture in captures(jt808_folder):
+        [[outcome]] = plugin_host.try_decode("jt808", [bytes.fromhex(str(capture["frame_hex"]))])
+        expected = capture["expect"]
+        assert isinstance(expected, dict)
+        assert outcome.ok
+        assert {key: outcome.value[key] for key in expected} == expected
+
+
+def test_a_point_has_the_fields_of_the_location_and_nothing_but_the_raw_extras_beside(
+    plugin_host: PluginHost, jt808: WasmCodec, jt808_folder: Path
+) -> None:
+    seen = 0
+    for capture in captures(jt808_folder):
+        expected = capture["expect"]
+        assert isinstance(expected, dict)
+        if "location" in expected:
+            seen += 1
+            wire = bytes.fromhex(str(capture["frame_hex"]))[1:-1]
+            content = wire.replace(b"\x7d\x02", b"\x7e").replace(b"\x7d\x01", b"\x7d")
+            [item] = jt808.decode_batch([content])
+            assert isinstance(item, Decoded)
+            [point] = item.points
+            raw = point.values.pop("extras_raw", None)
+            assert point.values == expected["location"]
+            assert raw == msgspec.msgpack.decode(item.value).get("extras_raw")
+    assert seen == 33
+
+
+def test_the_thing_model_names_every_field_the_plugin_reports(jt808_folder: Path) -> None:
+    model = msgspec.json.decode((jt808_folder / "thing-model.json").read_bytes(), type=ThingModel)
+    fields = load_manifest(jt808_folder).schema.fields
+
+    assert {name: (one.type, one.unit) for name, one in model.properties.items()} == {
+        field.name: (field.type, field.unit) for field in fields
+    }
+
+
+def test_every_function_of_the_thing_model_can_be_encoded(jt808: WasmCodec, jt808_folder: Path) -> None:
+    model = msgspec.json.decode((jt808_folder / "thing-model.json").read_bytes(), type=ThingModel)
+    arguments = {
+        "set_parameters": {"parameters": {"0x0001": 60}},
+        "query_parameters": {"ids": ["0x0001"]},
+        "locate": {},
+    }
+
+    for name in model.functions:
+        request = {"command": name, "args": arguments[name], "device": PHONE, "serial": 9}
+        assert jt808.encode(msgspec.msgpack.encode(request)).startswith(b"\x7e\x81\x03"[:2])
+
+
+def test_an_acknowledgement_travels_from_the_item_to_the_wire_unchanged(jt808: WasmCodec) -> None:
+    [item] = jt808.decode_batch([frame(0x0200, location_body(), serial=0x7E7D)])
+    assert isinstance(item, Decoded)
+
+    reply = jt808.encode(bytes(item.ack))
+
+    assert reply.startswith(b"\x7e\x80\x01")
+    assert b"\x7d\x02\x7d\x01\x02\x00\x00" in reply
+
+
+def test_a_refused_command_says_why_in_the_plugins_own_words(jt808: WasmCodec) -> None:
+    request = {"command": "set_parameters", "args": {"parameters": {"0xf001": 1}}, "device": PHONE, "serial": 1}
+
+    with pytest.raises(CodecError, match="0xf001 is not in the standard") as refused:
+        jt808.encode(msgspec.msgpack.encode(request))
+    assert refused.value.number == 7
+
+
+def test_the_readme_and_the_docs_name_every_command_and_bound(jt808_folder: Path) -> None:
+    readme = (jt808_folder / "README.md").read_text()
+    docs = (jt808_folder.parents[1] / "docs" / "jt808.md").read_text()
+
+    for word in ("set_parameters", "query_parameters", "locate", "extras_raw"):
+        assert word in docs
+    for bound in ("256 messages", "128 parts", "2,048 parts"):
+        assert bound in readme
