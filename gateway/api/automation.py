@@ -75,9 +75,9 @@ class RuleRestartView(Resource):
     async def post(self, name: str, /) -> RuleShape:
         """Load a rule afresh; a stopped one runs again."""
         _rule(self, name)
-        await self.parts.rules.restart_rule(name)
+        restarted = await self.parts.rules.restart_rule(name)
         await self.parts.audit.record(self.scope, "rule.restart", "rule", name)
-        return rule_shape(_rule(self, name))
+        return rule_shape(restarted)
 
 
 class ScenesView(Resource):

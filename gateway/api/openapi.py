@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import types
 from pathlib import Path
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from aiohttp import web
@@ -126,8 +126,8 @@ class _Answers:
         """The schema of an answer's `data`."""
         if returned is type(None):
             return {"nullable": True, "type": "object", "description": "Always null."}
-        if isinstance(returned, types.UnionType):
-            return {"oneOf": [self.schema_of(one) for one in returned.__args__]}
+        if get_origin(returned) in (Union, types.UnionType):
+            return {"oneOf": [self.schema_of(one) for one in get_args(returned)]}
         (schema,), parts = msgspec.json.schema_components([returned], ref_template=_REF + "{name}")
         to_openapi_30(schema)
         to_openapi_30(parts)

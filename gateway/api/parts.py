@@ -122,7 +122,7 @@ class Rules(Protocol):
         """Every rule file."""
         ...
 
-    async def restart_rule(self, name: str) -> None:
+    async def restart_rule(self, name: str) -> RuleStatus:
         """Load it afresh, strikes forgotten. Raises NotFound."""
         ...
 

@@ -65,7 +65,7 @@ async def test_requests_in_a_row_cost_one_query_and_a_foreign_change_is_seen_soo
         await room.access.authenticate(token)
     assert room.rows.reads == 1
     # As the command line does it, from another process.
-    user.updated_at_ms += 1
+    room.rows.users["default", user.id].updated_at_ms += 1
     room.clock.advance(room.config.user_cache_s)
     with pytest.raises(AuthFailed):
         await room.access.authenticate(token)
@@ -74,6 +74,6 @@ async def test_requests_in_a_row_cost_one_query_and_a_foreign_change_is_seen_soo
 async def test_a_role_of_the_same_name_in_another_tenant_grants_nothing() -> None:
     room = IdentityRoom()
     await room.add_user("ann", "things.device.list")
-    room.rows.role_rows["other", "role-ann"] = Role(tenant_id="other", id="role-ann", permissions=("*",))
+    room.rows.roles["other", "role-ann"] = Role(tenant_id="other", id="role-ann", permissions=("*",))
     session = await room.access.authenticate(await room.token_of("ann"))
     assert session.scope.permissions == {"things.device.list"}
