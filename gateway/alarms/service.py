@@ -198,10 +198,11 @@ class _Plan:
 
 
 def _added(waiting: AlarmChange | None, change: AlarmChange) -> AlarmChange:
-    """The newer raise, standing for both."""
+    """The newer raise, standing for both. A late message does not turn back when it was raised last."""
     if waiting is None:
         return change
-    return msgspec.structs.replace(change, occurrences=waiting.occurrences + change.occurrences)
+    occurrences = waiting.occurrences + change.occurrences
+    return msgspec.structs.replace(change, occurrences=occurrences, at_ms=max(waiting.at_ms, change.at_ms))
 
 
 def _key(alarm: Alarm) -> AlarmKey:

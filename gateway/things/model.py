@@ -21,7 +21,16 @@ DataType = Literal["bool", "int", "float", "string", "enum", "datetime", "object
 
 
 class Property(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One reported quantity. Bounds are inclusive and in `unit`; `values` are the members of an enum."""
+    """One reported quantity, or one argument of a function, or one field of an event.
+
+    type: JSON type of the value; `datetime` is RFC 3339 text, `enum` one of `values`.
+    name: title for people.
+    unit: UCUM code such as `Cel`, `km/h`, `mm[Hg]`; for int, float and array.
+    minimum, maximum: inclusive bounds in `unit`, for int and float; a value outside is kept as `out_of_range`.
+    max_length: characters of a string.
+    values: members of an enum, at most 256.
+    writable: whether a command may set it.
+    """
 
     type: DataType
     name: str = ""
@@ -61,7 +70,12 @@ class ThingModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class FieldMapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Declarative cleaning of one field before the thing model sees it: value * scale + offset, then renamed."""
+    """Declarative cleaning of one field before the thing model sees it: value * scale + offset, then renamed.
+
+    field: name as the plugin reports it.
+    rename: property id that it becomes; a mapped field wins over an unmapped one of that name.
+    scale, offset: applied to numbers; whole ones keep integers exact.
+    """
 
     field: str
     rename: str | None = None
