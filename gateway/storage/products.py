@@ -8,7 +8,7 @@ from typing_extensions import override
 from gateway.core.errors import Conflict, NotFound
 from gateway.core.scope import Scope
 from gateway.storage.database import Database
-from gateway.storage.rows import from_row, owned_row, to_row, upsert
+from gateway.storage.rows import from_row, owned_row, upsert
 from gateway.storage.tables import device, product
 from gateway.things.model import Product
 from gateway.things.ports import ProductRepository
@@ -51,7 +51,7 @@ class SqlProductRepository(ProductRepository):
             await transaction.execute(
                 sa.delete(_table).where(_table.c.tenant_id == scope.tenant_id, _table.c.id == product_id)
             )
-            await transaction.audit("delete", "product", product_id, to_row(from_row(before, Product)), None)
+            await transaction.audit("delete", "product", product_id, before, None)
 
 
 _table = product

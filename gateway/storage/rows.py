@@ -32,7 +32,8 @@ def to_row(item: msgspec.Struct) -> dict[str, Any]:
 
 def from_row(row: sa.RowMapping | dict[str, Any], kind: type[S]) -> S:
     """A row as a struct."""
-    return msgspec.convert(dict(row), kind)
+    # SQLAlchemy's names are a subclass of str, which msgspec does not take for keys.
+    return msgspec.convert({str(name): value for name, value in row.items()}, kind)
 
 
 def owned_row(scope: Scope, item: msgspec.Struct) -> dict[str, Any]:

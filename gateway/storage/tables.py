@@ -42,12 +42,12 @@ metadata = sa.MetaData(
 )
 
 
-def _text(name: str, default: str | None = None) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, nullable=False, server_default=default)
+def _text(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=False)
 
 
-def _int(name: str, default: str | None = None) -> sa.Column[int]:
-    return sa.Column(name, sa.BigInteger, nullable=False, server_default=default)
+def _int(name: str) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, nullable=False)
 
 
 def _time(name: str) -> sa.Column[int | None]:
@@ -137,8 +137,8 @@ device = sa.Table(
     _tenant(),
     _text("id"),
     _text("product_id"),
-    _text("name", ""),
-    sa.Column("tags", Json, nullable=False, server_default="{}"),
+    sa.Column("name", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("tags", Json, nullable=False, server_default=sa.text("'{}'")),
     sa.Column("enabled", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("credential_digest", sa.Text),
     sa.Column("credential_source", sa.Text),
