@@ -21,6 +21,7 @@ from gateway.listeners.stats import ListenerStats
 from gateway.listeners.table import ConnectionTable
 from gateway.listeners.tcp_connection import TcpConnection, Wiring
 from gateway.listeners.tls import TlsConfig, server_context
+from gateway.listeners.tls_door import TlsDoor
 
 
 class TcpListenerConfig(
@@ -84,7 +85,10 @@ class TcpListener:
         host = self._config.bind or host
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                lambda: TcpConnection(wiring), host, self._config.port, backlog=self._config.limits.backlog
+                (lambda: TcpConnection(wiring)) if wiring.tls is None else (lambda: TlsDoor(wiring)),
+                host,
+                self._config.port,
+                backlog=self._config.limits.backlog,
             )
         except OSError as failure:
             why = os.strerror(failure.errno) if failure.errno and failure.errno > 0 else str(failure)

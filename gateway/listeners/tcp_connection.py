@@ -50,7 +50,7 @@ class TcpConnection(asyncio.Protocol):
     """Implements `Connection`. The first reason to close wins; `sink.closed` follows when the socket is gone."""
 
     __slots__ = (
-        "_early",
+        "_admitted",
         "_eof",
         "_faults",
         "_filled_at",
@@ -63,6 +63,7 @@ class TcpConnection(asyncio.Protocol):
         "_tokens",
         "_transport",
         "_wiring",
+        "handshake",
         "has_spoken",
         "heard_at",
         "host",
@@ -89,7 +90,8 @@ class TcpConnection(asyncio.Protocol):
         self._reason: str | None = None
         self._opened = False
         self._eof = False
-        self._early = b""
+        self._admitted = False
+        self.handshake: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._gap_timer: asyncio.TimerHandle | None = None
 
@@ -106,11 +108,14 @@ class TcpConnection(asyncio.Protocol):
         if self._reason is not None:
             return
         self._reason = reason
+        if not self._opened:
+            if self.handshake is not None:
+                self.handshake.cancel()
+            return
         self._wiring.table.settle(self)
         self._cancel_timers()
         transport = self._transport
-        if not self._opened or transport.is_closing():
-            transport.abort()
+        if transport.is_closing():
             return
         if self._eof or not transport.can_write_eof():
             transport.close()
@@ -154,31 +159,60 @@ class TcpConnection(asyncio.Protocol):
             self._wiring.quiet.warn("peer closed", reason, self.peer, f"{self._framer.pending} bytes of a frame came")
         self.close(reason)
 
+    # What the door asks before there is a connection.
+
+    def admit(self, transport: asyncio.BaseTransport) -> bool:
+        """Learn who it is and ask for a place; a refusal is counted and logged."""
+        address = transport.get_extra_info("peername")
+        if address is not None:
+            self.host = str(address[0])
+            self.peer = f"[{self.host}]:{address[1]}" if ":" in self.host else f"{self.host}:{address[1]}"
+        refusal = self._wiring.table.admit(self)
+        self._admitted = refusal is None
+        if refusal is not None:
+            self.refuse(refusal)
+        return self._admitted
+
+    def refuse(self, reason: str, detail: str = "") -> None:
+        """Give the place back of a peer that never became a connection; whoever has its socket closes it."""
+        self._reason = self._reason or reason
+        self._wiring.table.forget(self)
+        self._wiring.stats.refused[self._reason] += 1
+        self._wiring.quiet.warn("peer refused", self._reason, self.peer, detail)
+
+    @property
+    def opened(self) -> bool:
+        """Whether the sink knows of it."""
+        return self._opened
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether somebody closed it, which may be before it opened."""
+        return self._reason is not None
+
     # What the loop calls.
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are Transports in all but their base class.
         self._transport = cast("asyncio.Transport", transport)
-        address = transport.get_extra_info("peername")
-        if address is not None:
-            self.host = str(address[0])
-            self.peer = f"[{self.host}]:{address[1]}" if ":" in self.host else f"{self.host}:{address[1]}"
-        refusal = self._wiring.table.admit(self)
-        if refusal is not None:
-            self._refused(refusal)
-        elif self._wiring.tls is None:
-            self._open()
-        else:
-            self._transport.pause_reading()
-            self._wiring.supervisor.spawn(f"tls handshake of {self.listener}", self._secure(self._wiring.tls))
+        if self._reason is not None or not (self._admitted or self.admit(transport)):
+            self._transport.abort()
+            return
+        wiring = self._wiring
+        self._opened = True
+        self.heard_at = self._filled_at = wiring.table.now
+        wiring.stats.opened += 1
+        self._transport.set_write_buffer_limits(high=wiring.limits.write_buffer_bytes)
+        wiring.table.await_first_frame(self)
+        wiring.sink.opened(self)
+        if self._holds:
+            # The loop starts reading only after this call, whatever was asked for in it.
+            self._loop.call_soon(self._pause_if_held)
 
     @override
     def data_received(self, data: bytes) -> None:
         if self._reason is not None:
-            return
-        if not self._opened:
-            self._early += data
             return
         wiring, framer = self._wiring, self._framer
         wiring.stats.bytes_in += len(data)
@@ -203,7 +237,7 @@ class TcpConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Keep a half-closed plain connection open a little: it may wait for its last acknowledgements."""
         self._eof = True
-        if self._reason is not None or not self._opened or self._wiring.tls is not None:
+        if self._reason is not None or self._wiring.tls is not None:
             return False
         self._end_of_stream()
         if self._reason is None:
@@ -243,51 +277,9 @@ class TcpConnection(asyncio.Protocol):
         """Whether reading can be paused and resumed."""
         return self._reason is None and self._opened and not self._eof and not self._transport.is_closing()
 
-    async def _secure(self, context: ssl.SSLContext) -> None:
-        """Shake hands, then open. Bytes that arrive with the last of the handshake wait in `_early`."""
-        limits, raw = self._wiring.limits, self._transport
-        if raw.is_closing():
-            self._refused("tls_handshake")
-            return
-        try:
-            secured = await self._loop.start_tls(
-                raw,
-                self,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=limits.tls_handshake_timeout_s,
-                ssl_shutdown_timeout=limits.linger_s,
-            )
-        except OSError as failure:
-            detail = failure.reason if isinstance(failure, ssl.SSLError) else ""
-            self._refused(
-                "tls_timeout" if isinstance(failure, ConnectionAbortedError) else "tls_handshake", detail or ""
-            )
-            return
-        if secured is None or self._reason is not None:
-            raw.abort()
-            return
-        self._transport = secured
-        self._open()
-        if self._early:
-            early, self._early = self._early, b""
-            self.data_received(early)
-
-    def _open(self) -> None:
-        wiring = self._wiring
-        self._opened = True
-        self.heard_at = self._filled_at = wiring.table.now
-        wiring.stats.opened += 1
-        self._transport.set_write_buffer_limits(high=wiring.limits.write_buffer_bytes)
-        wiring.table.await_first_frame(self)
-        wiring.sink.opened(self)
-
-    def _refused(self, reason: str, detail: str = "") -> None:
-        self._reason = self._reason or reason
-        self._wiring.table.forget(self)
-        self._wiring.stats.refused[self._reason] += 1
-        self._wiring.quiet.warn("peer refused", self._reason, self.peer, detail)
-        self._transport.abort()
+    def _pause_if_held(self) -> None:
+        if self._holds and self._reads:
+            self._transport.pause_reading()
 
     def _deliver(self, frames: list[bytes]) -> None:
         wiring = self._wiring

@@ -17,18 +17,20 @@ from gateway.listeners.tcp import TcpListener, TcpListenerConfig
 
 
 class RecordingSink(FrameSink):
-    """Keeps what a listener tells, in order; `react` may answer frames."""
+    """Keeps what a listener tells, in order; `greet` and `react` may answer."""
 
     def __init__(self) -> None:
         self.connections: list[Connection] = []
         self.frames: dict[Connection, list[bytes]] = {}
         self.ends: dict[Connection, list[str]] = {}
+        self.greet: Callable[[Connection], None] = lambda _connection: None
         self.react: Callable[[Connection, list[bytes]], None] = lambda _connection, _frames: None
 
     def opened(self, connection: Connection) -> None:
         assert connection not in self.frames
         self.connections.append(connection)
         self.frames[connection] = []
+        self.greet(connection)
 
     def received(self, connection: Connection, frames: list[bytes]) -> None:
         assert frames
@@ -114,10 +116,10 @@ class Listening:
         await self.supervisor.stop()
 
     @staticmethod
-    async def until(holds: Callable[[], object], what: str = "") -> None:
-        """Let the loop run until `holds()`; fails after 10 s, however slow the machine."""
-        for _ in range(2_000):
+    async def until(holds: Callable[[], object], within_s: float = 10.0) -> None:
+        """Let the loop run until `holds()`."""
+        for _ in range(round(within_s / 0.005)):
             if holds():
                 return
             await asyncio.sleep(0.005)
-        raise AssertionError(what or "it never came to that")
+        raise AssertionError(f"it did not come to that within {within_s} s")

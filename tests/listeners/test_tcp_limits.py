@@ -132,6 +132,19 @@ async def test_a_held_connection_is_not_read_until_every_holder_released(listeni
     await listening.until(lambda: listening.sink.all_frames == [b"a"])
 
 
+async def test_a_connection_may_be_held_from_its_first_moment(listening: Listening) -> None:
+    await listening.start()
+    listening.sink.greet = lambda connection: connection.hold("full")
+    client = await listening.connect()
+    await client.send(framed(b"a"))
+    await asyncio.sleep(0.02)
+    await client.send(framed(b"b"))
+    await asyncio.sleep(0.05)
+    assert b"b" not in listening.sink.all_frames
+    listening.sink.connections[0].release("full")
+    await listening.until(lambda: listening.sink.all_frames == [b"a", b"b"])
+
+
 async def test_a_peer_over_its_rate_is_paused_and_loses_nothing(listening: Listening) -> None:
     listener = await listening.start(max_frames_per_s=100.0, burst_frames=50)
     client = await listening.connect()
