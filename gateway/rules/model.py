@@ -12,11 +12,16 @@ from gateway.things.ports import Page, PageRequest
 
 
 class RuleStatus(msgspec.Struct, kw_only=True):
-    """One rule file. `state`: loaded and running, refused by the compiler, or stopped after too many strikes."""
+    """One rule file.
+
+    state: running; broken, when the file's present content does not load (a version loaded before goes on); or stopped
+        after too many strikes.
+    """
 
     name: str
     path: str
     state: Literal["running", "broken", "stopped"]
+    description: str = ""
     subscriptions: list[dict[str, str]] = []
     evaluated: int = 0
     errors: int = 0
@@ -32,6 +37,7 @@ class SceneStatus(msgspec.Struct, kw_only=True):
     name: str
     path: str
     state: Literal["ready", "broken"]
+    description: str = ""
     last_error: str = ""
     running: int = 0
 

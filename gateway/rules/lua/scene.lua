@@ -1,0 +1,105 @@
+-- What a scene file may say: `scene`, `run`, `command`, `wait`, `log`, `now`; and the calls by which the worker drives
+-- its runs, each a coroutine.
+local env, bounded, watched, encode, decode, line, max_wait_s, max_args, max_lines, line_room = ...
+
+local error, type, next, rawget = error, type, next, rawget
+local format, concat = string.format, table.concat
+local yield, resume, running, status = coroutine.yield, coroutine.resume, coroutine.running, coroutine.status
+
+local about = { description = "" }
+local runs, current = {}, nil
+local now_ms, lines, logged = 0, 0, {}
+local ASKED <const> = {} -- yielded by the calls below, so that a bare coroutine.yield is told apart
+local asked
+
+function env.scene(given)
+  if current then error("scene{...} belongs to the top of the file", 2) end
+  if type(given) ~= "table" then error("scene takes a table, as in scene{description = ...}", 2) end
+  for key in next, given do
+    if key ~= "description" then error(format("scene: unknown field '%s'", key), 2) end
+  end
+  if type(given.description) ~= "string" then error("scene: description must be text", 2) end
+  about.description = given.description
+end
+
+local function ask(what, request, ...)
+  if running() ~= current then
+    error(what .. " works in run() itself, not while the file loads and not in a coroutine of your own", 3)
+  end
+  asked = { request, ... }
+  return yield(ASKED)
+end
+
+local function finite(value, low, high) return type(value) == "number" and value >= low and value <= high end
+
+function env.wait(seconds)
+  if not finite(seconds, 0, max_wait_s) then
+    error(format("wait takes seconds from 0 to %d", max_wait_s), 2)
+  end
+  ask("wait", "wait", seconds * 1.0)
+end
+
+function env.command(device, name, args, timeout)
+  if type(device) ~= "string" or type(name) ~= "string" then error("command takes a device, a name and arguments", 2) end
+  if args ~= nil and type(args) ~= "table" then error("command: arguments must be a table", 2) end
+  if timeout ~= nil and not (finite(timeout, 0, 3600) and timeout > 0) then
+    error("command: timeout is in seconds, up to 3600", 2)
+  end
+  local request = { type = "command", device = device, name = name, args = args, timeout_s = timeout and timeout * 1.0 }
+  return decode(ask("command", "command", encode(request, max_args, "command")))
+end
+
+function env.log(...)
+  lines = lines + 1
+  if lines <= max_lines then logged[#logged + 1] = line(line_room, ...) end
+end
+env.print = env.log
+function env.now() return now_ms end
+
+-- Calls of the worker --------------------------------------------------------------------------------------------
+
+local function step(thread, ...)
+  local ok, token = resume(thread, ...)
+  if not ok then error(token, 0) end
+  if status(thread) == "dead" then return "done" end
+  if token ~= ASKED then error("run() itself cannot yield; use wait or command", 0) end
+  return asked[1], asked[2]
+end
+
+-- Answers the outcome (`wait`, `command`, `done`, `failed`), its argument, whether a budget was overrun, the log lines.
+local function settle(id, ok, outcome, argument)
+  local thread = current
+  current, asked = nil, nil
+  local log = concat(logged, "\n")
+  if not ok then
+    runs[id] = nil
+    return "failed", outcome, argument, log
+  end
+  runs[id] = outcome ~= "done" and thread or nil
+  return outcome, argument, false, log
+end
+
+local function go(id, thread, at_ms, argument)
+  current, now_ms, lines, logged = thread, at_ms, 0, {}
+  return settle(id, bounded(step, thread, argument))
+end
+
+local function begin(id, at_ms, args)
+  local ok, thread = bounded(watched, rawget(env, "run"))
+  if not ok then return "failed", thread, false, "" end
+  return go(id, thread, at_ms, decode(args))
+end
+
+local function continue(id, at_ms, result) return go(id, runs[id], at_ms, result) end
+local function drop(id) runs[id] = nil end
+
+local function start(source, name)
+  local chunk, problem = load(source, "@" .. name, "t", env)
+  if not chunk then return problem end
+  local ok, failure = bounded(chunk)
+  if not ok then return failure end
+  if type(rawget(env, "run")) ~= "function" then return "the file has no function run(args)" end
+  return nil, encode(about, 1 << 16, "scene")
+end
+
+return start, begin, continue, drop

@@ -1,0 +1,122 @@
+"""What rules want to happen, on its way to the database: in order, retried, bounded. Knows no rule."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import structlog
+
+from gateway.core.errors import GatewayError, NotReady, StorageFailed
+from gateway.core.flow import AlarmChange, StateDelta
+from gateway.rules.model import RuleEffects
+
+log = structlog.get_logger(__name__)
+
+_FIRST_RETRY_S = 0.1
+_MOST_RETRY_S = 5.0
+_STATES_AT_ONCE = 1000
+"""State changes written in one transaction, so that alarms never wait long for it."""
+
+Key = tuple[str, str, str]
+
+
+class Outbox:
+    """Alarm changes leave at once with the state of the same batch; state alone waits for company.
+
+    Alarms are never dropped: when `most` batches wait, whoever puts waits too.
+    """
+
+    def __init__(self, effects: RuleEffects, most: int, keep_s: float) -> None:
+        """Be empty."""
+        self._effects = effects
+        self._keep_s = keep_s
+        self._batches: deque[tuple[list[AlarmChange], list[StateDelta]]] = deque()
+        self._states: dict[Key, StateDelta] = {}
+        self._room = asyncio.Semaphore(most)
+        self._wake = asyncio.Event()
+        self._rest = asyncio.Event()
+        self._rest.set()
+        self.retries = 0
+        self.refused = 0
+
+    def __len__(self) -> int:
+        """Batches that wait."""
+        return len(self._batches)
+
+    def keep(self, deltas: list[StateDelta]) -> None:
+        """Write states some time soon; a newer one of the same rule and device replaces an older."""
+        for delta in deltas:
+            self._states[delta.tenant_id, delta.rule, delta.device_id] = delta
+        if deltas:
+            self._busy()
+
+    async def put(self, changes: list[AlarmChange], deltas: list[StateDelta]) -> None:
+        """Queue alarm changes with the states that belong to them; waits while full."""
+        await self._room.acquire()
+        for delta in deltas:
+            self._states.pop((delta.tenant_id, delta.rule, delta.device_id), None)
+        self._batches.append((changes, deltas))
+        self._busy()
+
+    async def run(self) -> None:
+        """Write for ever; a supervised part. A batch leaves the queue after it was written, never before."""
+        while True:
+            if self._batches:
+                await self._write(*self._batches[0])
+                self._batches.popleft()
+                self._room.release()
+            elif self._states:
+                self._wake.clear()
+                try:
+                    await asyncio.wait_for(self._wake_for_alarm(), self._keep_s)
+                except TimeoutError:
+                    await self._write_states()
+            else:
+                self._rest.set()
+                self._wake.clear()
+                await self._wake.wait()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until all is written; False when the time was too short."""
+        self._keep_s = 0.0
+        self._wake.set()
+        try:
+            await asyncio.wait_for(self._rest.wait(), timeout_s)
+        except TimeoutError:
+            log.error("effects of rules not written", batches=len(self._batches), states=len(self._states))
+            return False
+        return True
+
+    def _busy(self) -> None:
+        self._rest.clear()
+        self._wake.set()
+
+    async def _wake_for_alarm(self) -> None:
+        while not self._batches and self._keep_s > 0:
+            await self._wake.wait()
+            self._wake.clear()
+
+    async def _write_states(self) -> None:
+        chosen = dict(list(self._states.items())[:_STATES_AT_ONCE])
+        await self._write([], list(chosen.values()))
+        for key, delta in chosen.items():
+            if self._states.get(key) is delta:
+                del self._states[key]
+
+    async def _write(self, changes: list[AlarmChange], deltas: list[StateDelta]) -> None:
+        delay_s = _FIRST_RETRY_S
+        while True:
+            try:
+                await self._effects.apply(changes, deltas)
+            except (StorageFailed, NotReady) as failure:
+                self.retries += 1
+                log.error("effects of rules wait for the database", retry_in_s=delay_s, error=str(failure))
+                await asyncio.sleep(delay_s)
+                delay_s = min(2 * delay_s, _MOST_RETRY_S)
+            except GatewayError as failure:
+                self.refused += len(changes)
+                log.error("effects of rules refused", alarms=len(changes), states=len(deltas), error=str(failure))
+                return
+            else:
+                return

@@ -1,0 +1,212 @@
+"""A worker process as the gateway holds it: spawned, asked, watched, killed. Knows frames, neither rules nor scenes."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+import socket
+import sys
+import tempfile
+from contextlib import suppress
+
+import msgspec
+import structlog
+from typing_extensions import override
+
+from gateway.core.log import safe_text
+from gateway.rules.config import SandboxLimits
+from gateway.rules.wire import (
+    HEARTBEAT_SLOTS,
+    LENGTH,
+    Answer,
+    Greeting,
+    Request,
+    answer_decoder,
+    encoder,
+)
+
+log = structlog.get_logger(__name__)
+
+_LOOKS = 4
+"""How often the heartbeat is looked at within the time after which a silent call is killed."""
+_START_S = 10.0
+"""Time for a new process to take its first file: the interpreter's start on a busy machine."""
+
+
+class WorkerLost(Exception):
+    """The worker is gone, killed for a call that never ended (`hung`) or by itself.
+
+    script, item: what ran last (see `wire.HEARTBEAT_SLOTS`); script 0 where none did.
+    """
+
+    def __init__(self, *, hung: bool, script: int, item: int) -> None:
+        """Render who was at work."""
+        super().__init__(f"worker {'killed: a call did not end' if hung else 'ended'} (script {script}, item {item})")
+        self.hung = hung
+        self.script = script
+        self.item = item
+
+
+class _Link(asyncio.Protocol):
+    """Frames from the worker, one awaited at a time."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._buffer = bytearray()
+        self._awaited: asyncio.Future[bytes] | None = None
+        self.transport: asyncio.Transport | None = None
+        self.lost = False
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream socket has a stream transport
+        self.transport = transport
+
+    def expect(self) -> asyncio.Future[bytes]:
+        """The future of the next frame; a ConnectionError when there will be none."""
+        self._awaited = asyncio.get_running_loop().create_future()
+        if self.lost:
+            self._awaited.set_exception(ConnectionResetError("the worker is gone"))
+        return self._awaited
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) < LENGTH.size:
+            return
+        length: int = LENGTH.unpack_from(self._buffer)[0]
+        if length > self._most_bytes:
+            self._end("the worker answered with too much")
+        elif len(self._buffer) >= LENGTH.size + length and self._awaited is not None and not self._awaited.done():
+            self._awaited.set_result(bytes(self._buffer[LENGTH.size : LENGTH.size + length]))
+            del self._buffer[: LENGTH.size + length]
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end("the worker is gone")
+
+    def _end(self, why: str) -> None:
+        self.lost = True
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_exception(ConnectionResetError(why))
+
+
+class WorkerProcess:
+    """One worker. `start` may be called again after it was lost; `ask` is for one caller at a time."""
+
+    def __init__(self, name: str, greeting: Greeting) -> None:
+        """Run nothing yet."""
+        self.name = name
+        self.starts = 0
+        self._greeting = greeting
+        self._limits: SandboxLimits = greeting.config.limits
+        self._process: asyncio.subprocess.Process | None = None
+        self._link: _Link | None = None
+        self._slots = memoryview(bytearray(HEARTBEAT_SLOTS * 8)).cast("q")
+
+    @property
+    def running(self) -> bool:
+        """Whether it can be asked."""
+        return self._process is not None and self._link is not None and not self._link.lost
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it lives."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    async def start(self) -> None:
+        """Spawn a new process; what was loaded in the last one is gone."""
+        await self.stop()
+        self.starts += 1
+        ours, theirs = socket.socketpair()
+        with tempfile.TemporaryFile(buffering=0) as shared, theirs:
+            shared.truncate(HEARTBEAT_SLOTS * 8)
+            self._slots = memoryview(mmap.mmap(shared.fileno(), HEARTBEAT_SLOTS * 8)).cast("q")
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "gateway.rules.worker",
+                str(theirs.fileno()),
+                str(shared.fileno()),
+                str(self._limits.process_bytes),
+                pass_fds=(theirs.fileno(), shared.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                env={key: os.environ[key] for key in ("PYTHONPATH", "LANG") if key in os.environ},
+            )
+        ours.setblocking(False)  # noqa: FBT003 - the socket's own signature
+        self._link = link = _Link(self._limits.answer_bytes)
+        await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=ours)
+        self._send(encoder.encode(self._greeting))
+        log.info("worker started", worker=self.name, pid=self._process.pid)
+
+    async def stop(self) -> None:
+        """Kill the process and wait for its end."""
+        if self._link is not None and self._link.transport is not None:
+            self._link.transport.abort()
+        self._link = None
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        self._process = None
+
+    async def ask(self, request: bytes, kind: type[Request]) -> Answer:
+        """Send an encoded request and wait for its answer.
+
+        Raises WorkerLost; the process is dead then, whatever was the matter with it.
+        """
+        if self._link is None or self._link.lost:
+            raise await self._lose(hung=False)
+        awaited = self._link.expect()
+        self._send(request)
+        try:
+            if not await self._patience(awaited):
+                raise await self._lose(hung=True)
+            answer: Answer = answer_decoder.decode(awaited.result())
+        except ConnectionError:
+            raise await self._lose(hung=False) from None
+        except msgspec.MsgspecError as failure:
+            log.error(
+                "worker answered nonsense", worker=self.name, request=kind.__name__, error=safe_text(str(failure))
+            )
+            raise await self._lose(hung=False) from None
+        return answer
+
+    def _send(self, data: bytes) -> None:
+        if self._link is not None and self._link.transport is not None:
+            self._link.transport.writelines((LENGTH.pack(len(data)), data))
+
+    async def _patience(self, awaited: asyncio.Future[bytes]) -> bool:
+        """Wait as long as calls come to an end; False when one does not.
+
+        Looks at the worker's progress and not at this loop's own clock alone: a loop that was busy elsewhere must not
+        take an answer that already lies in the socket for a hang.
+        """
+        look_s = self._limits.kill_after_ms / 1000 / _LOOKS
+        seen, since_s, idle_s = self._progress(), 0.0, 0.0
+        while not awaited.done():
+            await asyncio.wait((awaited,), timeout=look_s)
+            progress = self._progress()
+            if progress != seen:
+                seen, since_s, idle_s = progress, 0.0, 0.0
+            elif progress[0]:
+                since_s += look_s
+                if since_s >= look_s * _LOOKS:
+                    return awaited.done()
+            else:
+                idle_s += look_s
+                if idle_s >= _START_S:
+                    return awaited.done()
+        return True
+
+    def _progress(self) -> tuple[int, int]:
+        return self._slots[0], self._slots[2]
+
+    async def _lose(self, *, hung: bool) -> WorkerLost:
+        script, item = self._slots[0], self._slots[1]
+        returncode = self._process.returncode if self._process is not None else None
+        await self.stop()
+        log.error("worker lost", worker=self.name, hung=hung, script=script, item=item, returncode=returncode)
+        return WorkerLost(hung=hung, script=script, item=item)

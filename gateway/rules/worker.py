@@ -1,0 +1,313 @@
+"""The worker process of Lua scripts: `python -m gateway.rules.worker SOCKET HEARTBEAT ADDRESS_SPACE`.
+
+Reads requests from a socket pair, runs scripts in their sandboxes, answers. Before it enters a script it names it in
+memory shared with the gateway, so that a worker that must be killed leaves behind who was at fault. Knows no loop, no
+device and no database.
+"""
+
+from __future__ import annotations
+
+import mmap
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from gateway.core.flow import Event, Message
+from gateway.rules.config import RulesConfig, ScenesConfig
+from gateway.rules.sandbox import LuaError, Result, RuleSandbox, SceneSandbox, shown
+from gateway.rules.wire import (
+    EMPTY_STATE,
+    HEARTBEAT_SLOTS,
+    LENGTH,
+    Answer,
+    Done,
+    DropRun,
+    Evaluate,
+    Evaluated,
+    Fault,
+    KnownState,
+    Load,
+    Loaded,
+    Outcome,
+    Refused,
+    Request,
+    ResumeRun,
+    ServeRules,
+    Slice,
+    StartRun,
+    Unload,
+    encoder,
+    greeting_decoder,
+    request_decoder,
+)
+
+_ORPHAN_S = 30.0
+"""A request that takes so long has lost its gateway, which would have killed it: the kernel ends the process."""
+
+_OVERRUN = 2
+
+
+class Heartbeat:
+    """Names the script that runs, for whoever must kill this process."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Map the memory that the gateway opened."""
+        self.slots = memoryview(mmap.mmap(descriptor, HEARTBEAT_SLOTS * 8)).cast("q")
+
+    def enter(self, script: int, item: int) -> None:
+        """A script starts to work on an item."""
+        slots = self.slots
+        slots[1] = item
+        slots[2] += 1
+        slots[0] = script
+
+    def rest(self) -> None:
+        """No script runs."""
+        self.slots[0] = 0
+
+
+class RuleWorker:
+    """Evaluates batches."""
+
+    def __init__(self, config: RulesConfig, heartbeat: Heartbeat) -> None:
+        """Have no rules yet."""
+        self._config = config
+        self._heartbeat = heartbeat
+        self._rules: dict[int, RuleSandbox] = {}
+        self._files: dict[int, Load] = {}
+
+    def answer(self, request: Request) -> Answer:
+        """Do what is asked."""
+        match request:
+            case Evaluate():
+                return self._evaluate(request)
+            case Load():
+                return self._load(request)
+            case Unload():
+                self._rules.pop(request.id, None)
+                self._files.pop(request.id, None)
+                return Done()
+            case _:
+                return Refused(f"a worker of rules knows no {type(request).__name__}")
+
+    def _load(self, request: Load) -> Loaded:
+        self._heartbeat.enter(request.id, -1)
+        try:
+            sandbox = RuleSandbox(self._config)
+            error, declared = sandbox.load(request.source, request.name)
+        except LuaError as failure:
+            error, declared = shown(str(failure)), b""
+        else:
+            if not error:
+                self._rules[request.id] = sandbox
+                self._files[request.id] = request
+        return Loaded(error, declared)
+
+    def _evaluate(self, request: Evaluate) -> Evaluated:
+        for state in request.states:
+            if state.rule in self._rules:
+                self._heartbeat.enter(state.rule, -1)
+                data = None if state.data == EMPTY_STATE else state.data
+                self._rules[state.rule].set_state(state.device, data)
+        for rule in {rule for plan in request.plans for rule, _ in plan} & self._rules.keys():
+            self._rules[rule].set_now(request.now_ms)
+        items: Sequence[Message | Event] = request.messages or request.events
+        result = Evaluated(0, {}, [], [], [])
+        batch = _Batch(self, request.plans, result)
+        ends = time.perf_counter() + self._config.limits.slice_ms / 1000
+        room = self._config.limits.answer_bytes // 2
+        for item, (subject, plan) in enumerate(zip(items, request.plan_of, strict=True)):
+            batch.evaluate(item, subject, plan)
+            result.done = item + 1
+            if batch.reset or batch.size > room or time.perf_counter() > ends:
+                break
+        batch.close()
+        return result
+
+    def enter(self, rule: int, handler: int, item: int, subject: Message | Event) -> Result:
+        """Call a handler; a failure of Lua itself (no memory for the call) is an overrun."""
+        sandbox = self._rules[rule]
+        self._heartbeat.enter(rule, item)
+        try:
+            if isinstance(subject, Message):
+                return sandbox.on_message(handler, subject)
+            return sandbox.on_event(handler, subject)
+        except (LuaError, MemoryError, OverflowError) as failure:
+            return _OVERRUN, str(failure).encode(), None, 0
+
+    def reset(self, rule: int) -> str:
+        """Start a rule over in a new runtime; returns the error that keeps it from loading."""
+        loaded = self._load(self._files[rule])
+        if loaded.error:
+            del self._rules[rule], self._files[rule]
+        return loaded.error
+
+    def knows(self, rule: int) -> bool:
+        """Whether a rule is loaded here."""
+        return rule in self._rules
+
+
+class _Batch:
+    """Collects what the calls of one request did."""
+
+    def __init__(self, worker: RuleWorker, plans: list[tuple[tuple[int, int], ...]], result: Evaluated) -> None:
+        self._worker = worker
+        self._plans = plans
+        self._result = result
+        self._states: dict[tuple[int, str], bytes] = {}
+        self.reset: set[int] = set()
+        self.size = 0
+
+    def close(self) -> None:
+        """Put the states that the calls left into the result."""
+        self._result.states = [KnownState(rule, device, data) for (rule, device), data in self._states.items()]
+
+    def evaluate(self, item: int, subject: Message | Event, plan: int) -> None:
+        """Call every handler of an item's plan."""
+        calls = self._result.calls
+        for rule, handler in self._plans[plan]:
+            if rule in self.reset or not self._worker.knows(rule):
+                continue
+            calls[rule] = calls.get(rule, 0) + 1
+            answer = self._worker.enter(rule, handler, item, subject)
+            if answer is None:
+                continue
+            outcome, data, actions, lost = answer
+            self.size += len(data or b"") + len(actions or b"")
+            if outcome:
+                self._fault(rule, item, outcome, data, actions)
+                continue
+            if data is not None:
+                self._states[rule, subject.device_id or ""] = data
+            if actions is not None or lost:
+                self._result.outcomes.append(Outcome(rule, item, actions, lost))
+
+    def _fault(self, rule: int, item: int, outcome: int, result: bytes | None, actions: bytes | None) -> None:
+        fault = Fault(rule, item, outcome == _OVERRUN, shown(result or b""), actions)
+        if fault.overrun:
+            self.reset.add(rule)
+            fault.reload_error = self._worker.reset(rule)
+        self._result.faults.append(fault)
+
+
+class SceneWorker:
+    """Runs scenes slice by slice."""
+
+    def __init__(self, config: ScenesConfig, heartbeat: Heartbeat) -> None:
+        """Have no scenes yet."""
+        self._config = config
+        self._heartbeat = heartbeat
+        self._scenes: dict[int, SceneSandbox] = {}
+        self._runs: dict[str, tuple[int, SceneSandbox]] = {}
+
+    def answer(self, request: Request) -> Answer:
+        """Do what is asked."""
+        match request:
+            case Load():
+                return self._load(request)
+            case Unload():
+                self._scenes.pop(request.id, None)
+                return Done()
+            case StartRun() if request.id in self._scenes:
+                sandbox = self._scenes[request.id]
+                self._runs[request.run] = request.id, sandbox
+                return self._slice(request.run, lambda: sandbox.begin(request.run, request.now_ms, request.args))
+            case ResumeRun() if request.run in self._runs:
+                sandbox = self._runs[request.run][1]
+                return self._slice(request.run, lambda: sandbox.resume(request.run, request.now_ms, request.result))
+            case DropRun():
+                self._drop(request.run)
+                return Done()
+            case _:
+                return Refused(f"a worker of scenes has nothing for {type(request).__name__}")
+
+    def _load(self, request: Load) -> Loaded:
+        self._heartbeat.enter(request.id, -1)
+        try:
+            sandbox = SceneSandbox(self._config)
+            error, declared = sandbox.load(request.source, request.name)
+        except LuaError as failure:
+            error, declared = shown(str(failure)), b""
+        else:
+            if not error:
+                self._scenes[request.id] = sandbox
+        return Loaded(error, declared)
+
+    def _slice(self, run: str, step: Callable[[], Slice]) -> Slice:
+        self._heartbeat.enter(self._runs[run][0], 0)
+        try:
+            taken = step()
+        except (LuaError, MemoryError, OverflowError) as failure:
+            taken = Slice("failed", error=shown(str(failure)))
+        if taken.outcome in {"done", "failed"}:
+            self._drop(run)
+        return taken
+
+    def _drop(self, run: str) -> None:
+        _, sandbox = self._runs.pop(run, (0, None))
+        if sandbox is not None:
+            sandbox.drop(run)
+
+
+def serve(peer: socket.socket, heartbeat: Heartbeat) -> None:
+    """Answer requests until the gateway closes its end."""
+    greeting = _read(peer)
+    if greeting is None:
+        return
+    served = greeting_decoder.decode(greeting)
+    worker: RuleWorker | SceneWorker
+    if isinstance(served, ServeRules):
+        worker = RuleWorker(served.config, heartbeat)
+    else:
+        worker = SceneWorker(served.config, heartbeat)
+    while (frame := _read(peer)) is not None:
+        signal.setitimer(signal.ITIMER_REAL, _ORPHAN_S)
+        answer = encoder.encode(worker.answer(request_decoder.decode(frame)))
+        heartbeat.rest()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        peer.sendall(LENGTH.pack(len(answer)) + answer)
+
+
+def _read(peer: socket.socket) -> bytes | None:
+    """The next frame, or None at the end."""
+    head = _exactly(peer, LENGTH.size)
+    return None if head is None else _exactly(peer, LENGTH.unpack(head)[0])
+
+
+def _exactly(peer: socket.socket, length: int) -> bytes | None:
+    data = peer.recv(length, socket.MSG_WAITALL)
+    if len(data) == length:
+        return data
+    parts = bytearray(data)
+    while data and len(parts) < length:
+        data = peer.recv(length - len(parts))
+        parts += data
+    return bytes(parts) if len(parts) == length else None
+
+
+def _shrink(address_space: int) -> None:
+    """Bound memory, leave no core file, and keep the terminal's interrupt for the gateway to handle."""
+    with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123 - Path would import more than it saves here
+        mapped = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + address_space, mapped + address_space))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def main() -> None:
+    """Serve on the descriptors that the command line names."""
+    descriptor, shared, address_space = (int(argument) for argument in sys.argv[1:4])
+    _shrink(address_space)
+    with socket.socket(fileno=descriptor) as peer:
+        try:
+            serve(peer, Heartbeat(shared))
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the gateway is gone
+
+
+if __name__ == "__main__":
+    main()
