@@ -15,6 +15,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
+from typing_extensions import override
 
 from gateway import __version__
 from gateway.config import load
@@ -41,6 +42,7 @@ _CONFIG = click.option(
 class _Group(click.Group):
     """Turns the gateway's own errors into one line on standard error and exit code 1."""
 
+    @override
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -83,7 +85,7 @@ def run(config_path: Path, ready_file: Path | None) -> None:
       gateway run -c /etc/flux/config.toml --ready-file /run/flux/ready.json
       GATEWAY__HTTP__PORT=0 gateway run     any key of the file from the environment
     """
-    from gateway.app import Gateway  # noqa: PLC0415 - wasmtime and friends load only for the commands that need them
+    from gateway.app.gateway import Gateway  # noqa: PLC0415 - wasmtime and friends load only for the commands that need them
 
     loaded = load(config_path)
     _run(Gateway(loaded, reload=lambda: load(config_path), announce=_announce).run(ready_file))

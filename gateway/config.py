@@ -25,7 +25,7 @@ from gateway.storage.config import DatabaseConfig, JournalConfig, RetentionConfi
 from gateway.things.commands import CommandConfig
 from gateway.things.config import ThingsConfig
 from gateway.things.model import FieldMapping
-from gateway.wasm.plugins import WasmConfig
+from gateway.wasm.config import WasmConfig
 
 PREFIX = "GATEWAY__"
 LATER = ("mqtt", "dicom", "hl7", "sip", "grpc")

@@ -1,5 +1,1 @@
 """The composition root: the one place that knows every room, wires them and starts and stops them in order."""
-
-from gateway.app.gateway import Gateway
-
-__all__ = ["Gateway"]

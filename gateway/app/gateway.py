@@ -67,8 +67,8 @@ class Gateway:
         human = server.log_style == "human" or (server.log_style == "auto" and sys.stderr.isatty())
         set_up("human" if human else "json", server.log_level)
         faulthandler.enable()  # before the Wasm engine, which must have the last word on SIGSEGV
-        for name in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(name, self._stopping.set)
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(sign, self._stopping.set)
         async with self._started() as bound:
             if ready_file is not None:
                 _write_ready(ready_file, bound)

@@ -16,7 +16,7 @@ from gateway.core.plain import nearest, typed
 from gateway.core.scope import DEFAULT_TENANT
 from gateway.core.tasks import Supervisor
 from gateway.extensions.hookspecs import ListenerKind
-from gateway.framing.spec import FramingSpec, PassthroughSpec, framing_spec
+from gateway.framing.spec import FramingSpec, NoneSpec, framing_spec
 from gateway.listeners.connection import FrameSink
 
 
@@ -44,7 +44,7 @@ def read_entry(
     if config.framing is not None:
         return Entry(plain, config, framing_spec(config.framing, f"{where}.framing"))
     try:
-        return Entry(plain, config, framing_of(config.product) or PassthroughSpec())
+        return Entry(plain, config, framing_of(config.product) or NoneSpec())
     except GatewayError as failure:
         raise ConfigError(f"{where}: {failure}") from failure
 

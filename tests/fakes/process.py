@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+SHIPPED_CONFIG = REPOSITORY / "config.toml"
 PASSWORD = "a-long-test-password"
 
 
@@ -24,7 +25,7 @@ class GatewayProcess:
 
     def __init__(self, data_dir: Path, config: Path | None = None, **environment: str) -> None:
         self.data_dir = data_dir
-        self.config = config or REPOSITORY / "config.toml"
+        self.config = config or SHIPPED_CONFIG
         self.environment = environment
         self.ports: dict[str, dict[str, Any]] = {}
         self.process: subprocess.Popen[bytes] | None = None
@@ -48,9 +49,10 @@ class GatewayProcess:
             "GATEWAY_ADMIN_PASSWORD": PASSWORD,
             "GATEWAY__SERVER__DATA_DIR": str(self.data_dir),
             "GATEWAY__HTTP__PORT": "0",
-            "GATEWAY__LISTENERS__JT808__PORT": "0",
             **self.environment,
         }
+        if self.config == SHIPPED_CONFIG:
+            environment.setdefault("GATEWAY__LISTENERS__JT808__PORT", "0")
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", "run", "-c", str(self.config), "--ready-file", str(ready)],

@@ -1,0 +1,155 @@
+"""What an operator gets wrong is answered with what to do, and a code that is not 0."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes.process import REPOSITORY, GatewayProcess
+
+
+def gateway(*arguments: str, home: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY")}
+    if home is not None:
+        clean["GATEWAY__SERVER__DATA_DIR"] = str(home / "data")
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments],
+        env=clean | environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[htpp]\nport = 1\n")
+    outcome = gateway("run", "-c", str(config))
+    assert outcome.returncode == 1
+    assert "unknown key `htpp`; did you mean `http`?" in outcome.stderr
+
+
+def test_an_unknown_key_from_the_environment_is_refused_too(tmp_path: Path) -> None:
+    outcome = gateway("run", home=tmp_path, GATEWAY__HTTP__PROT="1")
+    assert outcome.returncode == 1
+    assert "`http.prot`; did you mean `port`?" in outcome.stderr
+
+
+def test_a_missing_configuration_says_how_to_name_one(tmp_path: Path) -> None:
+    outcome = gateway("run", "-c", str(tmp_path / "none.toml"))
+    assert outcome.returncode == 1
+    assert "gateway run -c PATH" in outcome.stderr
+
+
+def test_a_secret_in_the_file_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[http]\nmetrics_token = "hunter2"\n')
+    outcome = gateway("run", "-c", str(config))
+    assert outcome.returncode == 1
+    assert "GATEWAY__HTTP__METRICS_TOKEN" in outcome.stderr
+    assert "hunter2" not in outcome.stderr
+
+
+@pytest.mark.parametrize("name", ["HTTP", "LISTENERS__JT808"])
+def test_a_port_in_use_names_the_listener_and_the_way_out(tmp_path: Path, name: str) -> None:
+    other = {"HTTP": "LISTENERS__JT808", "LISTENERS__JT808": "HTTP"}[name]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        wanted = {f"GATEWAY__{name}__PORT": port, f"GATEWAY__{other}__PORT": "0"}
+        outcome = gateway("run", home=tmp_path, **wanted)
+    assert outcome.returncode == 1
+    assert port in outcome.stderr
+    assert "in use" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+def test_a_second_gateway_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path / "data"):
+        outcome = gateway("run", home=tmp_path, GATEWAY__HTTP__PORT="0", GATEWAY__LISTENERS__JT808__PORT="0")
+    assert outcome.returncode == 1
+    assert "another gateway already runs" in outcome.stderr
+
+
+def test_a_database_newer_than_the_code_is_left_alone(tmp_path: Path) -> None:
+    assert gateway("db", "upgrade", home=tmp_path).returncode == 0
+    with sqlite3.connect(tmp_path / "data" / "gateway.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+    outcome = gateway("run", home=tmp_path)
+    assert outcome.returncode == 1
+    assert "9999" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+def test_check_passes_on_the_shipped_configuration() -> None:
+    outcome = gateway("check")
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert "ok   plugin jt808" in outcome.stdout
+    assert "ok   rule overspeed" in outcome.stdout
+
+
+def test_check_finds_a_broken_rule_and_a_missing_plugin(tmp_path: Path) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "odd.lua").write_text("if then\n")
+    config = tmp_path / "config.toml"
+    config.write_text('[products.p]\nplugin = "nothing"\n[rules]\ndirectory = "rules"\n')
+    outcome = gateway("check", "-c", str(config))
+    assert outcome.returncode == 1
+    assert "FAIL rule odd" in outcome.stdout
+    assert "FAIL product p" in outcome.stdout
+
+
+def test_the_first_password_is_shown_once_and_never_logged(tmp_path: Path) -> None:
+    running = GatewayProcess(tmp_path / "data", GATEWAY_ADMIN_PASSWORD="")
+    with running:
+        pass
+    text = running.log.read_text()
+    (password,) = re.findall(r"has the password  (\S+)", text)
+    assert text.count(password) == 1
+    with running:
+        pass
+    assert running.log.read_text().count(password) == 1
+
+
+def test_users_are_made_and_listed_from_the_command_line(tmp_path: Path) -> None:
+    made = gateway("user", "add", "alice", home=tmp_path, GATEWAY_USER_PASSWORD="correct horse battery")
+    assert made.returncode == 0, made.stderr
+    twice = gateway("user", "add", "alice", home=tmp_path, GATEWAY_USER_PASSWORD="correct horse battery")
+    assert twice.returncode == 1
+    assert "taken" in twice.stderr
+    assert "alice" in gateway("user", "list", home=tmp_path).stdout
+
+
+def test_decode_prints_json_and_refuses_what_is_not_hexadecimal() -> None:
+    frame = "7e000200000130410000000001537e"
+    assert gateway("plugin", "decode", "jt808", frame).returncode == 0
+    assert gateway("plugin", "decode", "jt808", "xyz").returncode == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run"], ["check"], ["plugin", "build"], ["plugin", "list"], ["plugin", "test"], ["plugin", "decode"],
+        ["user", "add"], ["user", "passwd"], ["user", "list"], ["db", "upgrade"], ["simulate", "jt808"],
+    ],
+)  # fmt: skip
+def test_every_command_explains_itself_with_an_example(command: list[str]) -> None:
+    outcome = gateway(*command, "--help")
+    assert outcome.returncode == 0
+    assert f"gateway {' '.join(command)}" in outcome.stdout.partition("Example")[2]
+
+
+def test_a_simulation_without_a_gateway_says_so(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+    outcome = gateway("simulate", "jt808", "--port", port, "--devices", "1", "--seconds", "1")
+    assert outcome.returncode == 1
+    assert "Traceback" not in outcome.stderr
