@@ -58,7 +58,7 @@ class _Failure(enum.Enum):
     """The plugin does not start; it is tried again after a while."""
 
 
-_FATAL = frozenset({_Failure.TRAPPED, _Failure.TIMED_OUT})
+_FATAL = (_Failure.TRAPPED, _Failure.TIMED_OUT)
 _Outcome: TypeAlias = "list[DecodeResult] | _Failure | int"
 """What one call gave: items, why there are none, or the code that the plugin gave for the whole."""
 

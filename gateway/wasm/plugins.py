@@ -22,11 +22,12 @@ from gateway.core.flow import Decoded
 from gateway.framing.spec import FramingSpec, framer_for, framing_spec
 from gateway.wasm.build import plugin_folders
 from gateway.wasm.codec import MALFORMED, Codec, DecodeResult, code_text
+from gateway.wasm.config import WasmConfig
 from gateway.wasm.engine import make_engine
 from gateway.wasm.fastcall import CallPath, active_path, path_reason
 from gateway.wasm.host import WasmCodec
 from gateway.wasm.imports import HostServices
-from gateway.wasm.manifest import Capability, Limits, Manifest, load_manifest, load_vectors
+from gateway.wasm.manifest import Limits, Manifest, load_manifest, load_vectors
 from gateway.wasm.module_cache import ModuleCache
 from gateway.wasm.stats import PluginStats
 from gateway.wasm.vectors import VectorResult, plain, run_vectors, shown_item
@@ -35,25 +36,6 @@ from gateway.wasm.watchdog import Watchdog
 log = structlog.get_logger(__name__)
 
 HOST_NAME = "flux-gateway"
-
-
-class WasmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[wasm]`.
-
-    call_path: `auto` takes the fast path where its self-test passes; `public` never does.
-    cache: keep compiled modules on disk, so that a start takes milliseconds.
-    max_module_bytes: the largest .wasm that is read; compiling costs about 3 ms and 30 KB per KB.
-    default_grants: what every plugin may have if its manifest asks. `wasi` is no sandbox hole, but a big surface.
-    grants: the same for single plugins, instead of default_grants.
-    settings: configuration of single plugins, handed to their gw_init and gw1.config.
-    """
-
-    call_path: Literal["auto", "public"] = "auto"
-    cache: bool = True
-    max_module_bytes: int = 16 << 20
-    default_grants: tuple[Capability, ...] = ("log", "clock", "random", "kv", "config")
-    grants: dict[str, tuple[Capability, ...]] = {}
-    settings: dict[str, dict[str, Any]] = {}
 
 
 PluginState = Literal["running", "refused", "not_built"]
@@ -136,7 +118,7 @@ class PluginHost:
         """Why the fast path is not used; empty when it is."""
         if self._path == "fast":
             return ""
-        return "[wasm] call_path asks for it" if self._config.call_path == "public" else path_reason()
+        return "[plugins] call_path asks for it" if self._config.call_path == "public" else path_reason()
 
     def load_all(self) -> list[PluginStatus]:
         """Find and load every plugin; a folder whose id another one has already is refused. Returns the statuses."""
@@ -149,7 +131,7 @@ class PluginHost:
                     continue
                 self._plugins[plugin.id] = plugin
                 self._load(plugin)
-                log.info("plugin", plugin=plugin.id, state=plugin.state, reason=plugin.reason)
+                log.info("plugin found", plugin=plugin.id, state=plugin.state, reason=plugin.reason)
         return self.plugins()
 
     def close(self) -> None:
@@ -228,7 +210,6 @@ class PluginHost:
             plugin.codec = self._start(plugin, plugin.manifest)
         except (GatewayError, wasmtime.WasmtimeError) as error:
             plugin.state, plugin.reason = "refused", str(error)
-            log.error("plugin refused", plugin=plugin.id, reason=plugin.reason)
         else:
             plugin.state, plugin.reason = "running", ""
 
@@ -260,7 +241,7 @@ class PluginHost:
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
         if len(wasm) > most:
-            raise ConfigError(f"{path}: larger than [wasm] max_module_bytes = {most}")
+            raise ConfigError(f"{path}: larger than [plugins] max_module_bytes = {most}")
         digest = hashlib.sha256(wasm).hexdigest()
         if manifest.sha256 is not None and digest != manifest.sha256:
             raise ConfigError(f"{path}: its SHA-256 is {digest}, not the manifest's")

@@ -1,0 +1,31 @@
+"""`[plugins]`: what the operator grants and bounds. Knows no plugin."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from gateway.wasm.manifest import Capability
+
+
+class WasmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[plugins]`.
+
+    dirs: folders of plugin folders; relative ones start at the configuration file.
+    call_path: `auto` takes the fast path where its self-test passes; `public` never does.
+    cache: keep compiled modules below the data directory, so that a start takes milliseconds.
+    max_module_bytes: the largest module that is read; compiling costs about 3 ms for each KB.
+    default_grants: what every plugin may have if its manifest asks. `wasi` is missing because of its size: it gives
+        no files and no network, but it is a hundred times the code of the rest.
+    grants: the same for single plugins by id, instead of default_grants.
+    settings: configuration of single plugins by id, handed to their gw_init and gw1.config.
+    """
+
+    dirs: tuple[str, ...] = ("plugins",)
+    call_path: Literal["auto", "public"] = "auto"
+    cache: bool = True
+    max_module_bytes: Annotated[int, msgspec.Meta(ge=1 << 10, le=256 << 20)] = 16 << 20
+    default_grants: tuple[Capability, ...] = ("log", "clock", "random", "kv", "config")
+    grants: dict[str, tuple[Capability, ...]] = {}
+    settings: dict[str, dict[str, Any]] = {}

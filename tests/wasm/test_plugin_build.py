@@ -1,0 +1,118 @@
+"""Building from source, with the real compiler where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gateway.core.errors import ConfigError
+from gateway.wasm import build
+from gateway.wasm.build import build_all, build_plugin, built_digest, plugin_folders
+
+needs_compiler = pytest.mark.skipif(
+    importlib.util.find_spec("ziglang") is None, reason="needs the plugin compiler: pip install ziglang"
+)
+
+_SOURCE = """#include "gw1.h"
+static int32_t decode(gw_out *out, const uint8_t *frame, uint32_t len, uint32_t aux) {
+    gw_map(out, 1); gw_key(out, "kind"); gw_lit(out, "heartbeat");
+    return GW_WRITTEN;
+}
+GW_DECODER(decode)
+"""
+_MANIFEST = 'id = "{}"\nversion = "1"\nlicense = "MIT"\n[build]\nsources = ["main.c"]\nflags = ["-O1"]\n'
+
+
+def make(root: Path, name: str = "beat", source: str = _SOURCE) -> Path:
+    folder = root / name
+    folder.mkdir()
+    (folder / "plugin.toml").write_text(_MANIFEST.format(name))
+    (folder / "main.c").write_text(source)
+    return folder
+
+
+@needs_compiler
+def test_a_module_is_built_only_when_something_it_is_made_of_changed(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    target = build_plugin(folder)
+    assert target == folder / "beat.wasm"
+    first = (target.stat().st_mtime_ns, target.read_bytes())
+    assert build_plugin(folder) == target
+    assert target.stat().st_mtime_ns == first[0]
+    (folder / "main.c").touch()
+    build_plugin(folder)
+    assert target.stat().st_mtime_ns == first[0]  # newer, but the same
+    (folder / "extra.h").write_text("#define X 1\n")
+    build_plugin(folder)
+    second = target.stat().st_mtime_ns
+    assert second != first[0]
+    (folder / "plugin.toml").write_text(_MANIFEST.format("beat").replace("-O1", "-O3"))
+    build_plugin(folder)
+    assert target.stat().st_mtime_ns != second
+    assert sorted(path.name for path in folder.iterdir()) == ["beat.wasm", "extra.h", "main.c", "plugin.toml"]
+
+
+@needs_compiler
+def test_the_compilers_words_are_shown_and_the_old_module_stays(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    before = build_plugin(folder).read_bytes()
+    (folder / "main.c").write_text("#error the meter is upside down\n")
+    with pytest.raises(ConfigError, match="the meter is upside down"):
+        build_plugin(folder)
+    assert (folder / "beat.wasm").read_bytes() == before
+
+
+@needs_compiler
+def test_every_plugin_of_a_folder_is_built(tmp_path: Path) -> None:
+    make(tmp_path, "one")
+    make(tmp_path, "two")
+    (tmp_path / "sdk").mkdir()
+    shutil.copy(Path(__file__).parents[2] / "plugins" / "sdk" / "gw1.h", tmp_path / "sdk")
+    assert [path.name for path in build_all(tmp_path)] == ["one.wasm", "two.wasm"]
+    assert [path.name for path in plugin_folders(tmp_path)] == ["one", "two"]
+
+
+def test_a_missing_compiler_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build.importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(ConfigError, match="pip install ziglang"):
+        build_plugin(make(tmp_path))
+
+
+def test_a_missing_source_is_named(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    (folder / "main.c").unlink()
+    with pytest.raises(ConfigError, match=r"names main\.c, which is not there"):
+        build_plugin(folder)
+
+
+def test_a_plugin_without_sources_is_what_it_is_or_nothing(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    (folder / "plugin.toml").write_text('id = "beat"\nversion = "1"\nlicense = "MIT"\n')
+    with pytest.raises(ConfigError, match=r"no `build\.sources`"):
+        build_plugin(folder)
+    (folder / "beat.wasm").write_bytes(b"made elsewhere")
+    assert build_plugin(folder) == folder / "beat.wasm"
+
+
+def test_a_compiler_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(build, "compiler", lambda: ["sleep", "60", "#"])
+    folder = make(tmp_path)
+    monkeypatch.setattr(build, "compiler", lambda: ["sh", "-c", "sleep 60"])
+    with pytest.raises(ConfigError, match="did not finish"):
+        build_plugin(folder)
+    assert not (folder / "beat.wasm").exists()
+
+
+def test_a_module_made_elsewhere_has_no_digest() -> None:
+    assert built_digest(b"") is None
+    assert built_digest(b"\0asm\x01\0\0\0" + bytes(200)) is None
+
+
+def test_the_compilers_cache_lies_outside_the_tree() -> None:
+    cache = Path(build.compiler_environment()["ZIG_GLOBAL_CACHE_DIR"])
+    repository = Path(__file__).parents[2]
+    assert not cache.is_relative_to(repository) or cache.is_relative_to(repository / ".venv")
