@@ -58,7 +58,7 @@ class CommandBody(Body):
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     args: Arguments = Field(default_factory=dict)
-    timeout_s: Annotated[float, Field(gt=0, le=86_400, strict=False)] = 10.0
+    timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 10.0
 
 
 class DevicesView(Resource):

@@ -27,7 +27,7 @@ class ProductBody(Body):
     authentication: Literal["optional", "required"] = "optional"
     model: dict[str, Any] = Field(default_factory=dict)
     mapping: Annotated[list[dict[str, Any]], Field(max_length=1000, default_factory=list)]
-    retention_days: Annotated[float, Field(gt=0, le=36_500, strict=False)] | None = None
+    retention_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
     enabled: bool = True
 
     def product(self, scope: Scope, product_id: str) -> Product:
