@@ -181,6 +181,17 @@ async def test_registration_tells_the_device_its_code_and_stores_only_the_digest
     assert connection.sent == [b"ack 1 accepted=True credential=code-d1;"]
 
 
+async def test_a_code_whose_commit_was_refused_is_not_remembered(stage: Stage) -> None:
+    device = stage.directory.add("d1")
+    connection = stage.connect()
+    await stage.send(connection, "a d1 first")
+    stage.journal.fail_all()
+    assert device.credential_digest is None
+    await stage.send(connection, "a d1 second")
+    stage.journal.commit_all()
+    assert device.credential_digest == "#second"
+
+
 async def test_a_terminal_may_authenticate_and_report_without_waiting(stage: Stage) -> None:
     connection = stage.connect()
     await stage.send(connection, "g d1 1", "a d1 code-d1", "r d1 5")

@@ -73,7 +73,7 @@ class Link:
 class Arrivals:
     """What admission adds to one commit, and what must be undone if the commit is refused."""
 
-    __slots__ = ("bound", "commit", "now_ms", "registered")
+    __slots__ = ("bound", "commit", "now_ms", "registered", "replaced")
 
     def __init__(self, now_ms: int) -> None:
         """Nothing yet."""
@@ -81,6 +81,7 @@ class Arrivals:
         self.commit = Commit()
         self.bound: list[Session] = []
         self.registered: list[Device] = []
+        self.replaced: list[tuple[Device, str | None, str | None]] = []
 
 
 class Admission:
@@ -139,6 +140,9 @@ class Admission:
 
     def undo(self, arrivals: Arrivals, links: list[Link]) -> None:
         """The commit was refused: devices it registered or brought online are as before."""
+        for device, digest, source in reversed(arrivals.replaced):
+            device.credential_digest = digest
+            device.credential_source = source  # type: ignore[assignment]  # what it was before
         for session in arrivals.bound:
             self._sessions.forget(session)
         for device in arrivals.registered:
@@ -186,6 +190,7 @@ class Admission:
             return
         digest = self._credentials.digest(credential)
         if digest != device.credential_digest:
+            arrivals.replaced.append((device, device.credential_digest, device.credential_source))
             device.credential_digest = digest
             device.credential_source = source  # type: ignore[assignment]  # "issued" or "adopted", by the callers
             arrivals.commit.credentials.append(CredentialHash(device.key, digest, source))  # type: ignore[arg-type]  # as above

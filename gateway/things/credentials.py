@@ -6,8 +6,10 @@ commits what a device shows, the catalog what an operator sets.
 The policy
 - A device without a credential that registers gets a code, derived from the key and the device, and gets the same one
   whenever it registers again: terminals register after every loss of power.
-- Whoever adopted its own credential, or got one from the operator, cannot register: registering needs no proof, so
-  that a stranger would get a valid code. The operator resets it (`Catalog.set_credential(scope, id, None)`).
+- A device whose own credential was adopted may register too and gets a code instead: a terminal that was reset has
+  forgotten the old one, and whoever may register anew could have done so before.
+- A device whose credential the operator set cannot register: registering needs no proof, so that a stranger would get
+  a valid code. The operator resets it (`Catalog.set_credential(scope, id, None)`).
 - A device without a credential that authenticates is right if it shows the code that it would be issued. In a product
   with registration `auto` it may show anything: the first use is trusted and adopted.
 - A disabled device or product is refused.
@@ -64,12 +66,9 @@ class Credentials:
 
     def on_register(self, device: Device) -> tuple[bool, str | None]:
         """Whether a registration is admitted, and the code to tell the device."""
-        if not device.enabled:
+        if not device.enabled or device.credential_source == "operator":
             return False, None
-        code = self.issue(device)
-        if device.credential_digest is None or self.verify(device, code):
-            return True, code
-        return False, None
+        return True, self.issue(device)
 
     def on_authenticate(self, product: Product, device: Device, presented: str) -> bool:
         """Whether what a device presents is right, or may be adopted as its first credential."""

@@ -57,9 +57,13 @@ def test_registering_again_gives_the_same_code() -> None:
     assert CREDENTIALS.on_register(holding(code)) == (True, code)
 
 
-@pytest.mark.parametrize("source", ["adopted", "operator"])
-def test_a_stranger_gets_no_code_by_registering_as_a_device_with_a_credential_of_its_own(source: str) -> None:
-    assert CREDENTIALS.on_register(holding("own", source)) == (False, None)
+def test_a_stranger_gets_no_code_by_registering_as_a_device_whose_credential_the_operator_set() -> None:
+    assert CREDENTIALS.on_register(holding("own", "operator")) == (False, None)
+
+
+def test_a_terminal_that_was_reset_registers_again_although_its_first_code_was_adopted() -> None:
+    forgetful = holding("own", "adopted")
+    assert CREDENTIALS.on_register(forgetful) == (True, CREDENTIALS.issue(forgetful))
 
 
 def test_a_disabled_device_neither_registers_nor_authenticates() -> None:
