@@ -93,27 +93,29 @@ def to_openapi_30(schema: Any) -> None:
             to_openapi_30(item)
     if not isinstance(schema, dict):
         return
+    while _fold_null(schema):
+        pass
     if "const" in schema:
         schema["enum"] = [schema.pop("const")]
-    _fold_null(schema)
     for item in schema.values():
         to_openapi_30(item)
 
 
-def _fold_null(schema: dict[str, Any]) -> None:
-    """`X or null` becomes a nullable X."""
+def _fold_null(schema: dict[str, Any]) -> bool:
+    """`X or null` becomes a nullable X; returns whether there was one."""
     choices = schema.get("anyOf")
     if not isinstance(choices, list) or {"type": "null"} not in choices:
-        return
-    choices.remove({"type": "null"})
+        return False
+    schema["anyOf"] = others = [choice for choice in choices if choice != {"type": "null"}]
     schema["nullable"] = True
     if schema.get("default", ...) is None:
         del schema["default"]
-    if len(choices) > 1:
-        return
-    del schema["anyOf"]
-    # Beside a reference OpenAPI 3.0 ignores every other word.
-    schema.update({"allOf": choices} if "$ref" in choices[0] else choices[0])
+    if len(others) < 2:
+        del schema["anyOf"]
+        for only in others:
+            # Beside a reference OpenAPI 3.0 ignores every other word.
+            schema.update({"allOf": [only]} if "$ref" in only else only)
+    return True
 
 
 class _Answers:
