@@ -52,10 +52,12 @@ class Subscription(Generic[T]):
             if self._overflow is Overflow.REJECT:
                 self.shed += len(batch)
                 return
+            self.shed += max(0, len(batch) - self._most)
             while self._batches and self._items + len(batch) > self._most:
                 oldest = self._batches.popleft()
                 self._items -= len(oldest)
                 self.shed += len(oldest)
+            batch = batch[-self._most :]
         self._batches.append(batch)
         self._items += len(batch)
         self._ready.set()

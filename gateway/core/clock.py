@@ -35,12 +35,13 @@ class SystemClock(Clock):
 
 def rfc3339(ms: int) -> str:
     """Epoch milliseconds as RFC 3339 UTC with milliseconds, `2026-11-21T08:00:00.000Z`."""
+    seconds, millis = divmod(ms, 1000)
     try:
-        moment = datetime.fromtimestamp(ms / 1000, tz=UTC)
+        moment = datetime.fromtimestamp(seconds, tz=UTC)
     except (OverflowError, ValueError, OSError):
         # A device may claim any 64-bit time; what has no calendar date is shown at the calendar's end.
         return "9999-12-31T23:59:59.999Z" if ms > 0 else "0001-01-01T00:00:00.000Z"
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z".rjust(24, "0")
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{millis:03d}Z".rjust(24, "0")
 
 
 def parse_rfc3339(text: str) -> int:
