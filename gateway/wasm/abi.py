@@ -87,7 +87,7 @@ def check_imports(module: wasmtime.Module, asked: frozenset[str], granted: froze
         if capability not in asked:
             raise ConfigError(f"the module imports {name}, but its manifest does not say `caps.{capability} = true`")
         if capability not in granted:
-            raise ConfigError(f"the module imports {name}, but `{capability}` is not granted to it ([plugins.grants])")
+            raise ConfigError(f"the module imports {name}, but `{capability}` is not granted to it ([wasm.grants])")
 
 
 def _signature(kind: Any) -> tuple[tuple[str, ...], tuple[str, ...]] | None:

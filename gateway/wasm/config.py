@@ -1,4 +1,4 @@
-"""`[plugins]`: what the operator grants and bounds. Knows no plugin."""
+"""`[wasm]`: what the operator grants and bounds. Knows no plugin."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from gateway.wasm.manifest import Capability
 
 
 class WasmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[plugins]`.
+    """`[wasm]`.
 
-    dirs: folders of plugin folders; relative ones start at the configuration file.
     call_path: `auto` takes the fast path where its self-test passes; `public` never does.
     cache: keep compiled modules below the data directory, so that a start takes milliseconds.
     max_module_bytes: the largest module that is read; compiling costs about 3 ms for each KB.
@@ -22,7 +21,6 @@ class WasmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     settings: configuration of single plugins by id, handed to their gw_init and gw1.config.
     """
 
-    dirs: tuple[str, ...] = ("plugins",)
     call_path: Literal["auto", "public"] = "auto"
     cache: bool = True
     max_module_bytes: Annotated[int, msgspec.Meta(ge=1 << 10, le=256 << 20)] = 16 << 20

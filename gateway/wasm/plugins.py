@@ -118,7 +118,7 @@ class PluginHost:
         """Why the fast path is not used; empty when it is."""
         if self._path == "fast":
             return ""
-        return "[plugins] call_path asks for it" if self._config.call_path == "public" else path_reason()
+        return "[wasm] call_path asks for it" if self._config.call_path == "public" else path_reason()
 
     def load_all(self) -> list[PluginStatus]:
         """Find and load every plugin; a folder whose id another one has already is refused. Returns the statuses."""
@@ -241,7 +241,7 @@ class PluginHost:
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
         if len(wasm) > most:
-            raise ConfigError(f"{path}: larger than [plugins] max_module_bytes = {most}")
+            raise ConfigError(f"{path}: larger than [wasm] max_module_bytes = {most}")
         digest = hashlib.sha256(wasm).hexdigest()
         if manifest.sha256 is not None and digest != manifest.sha256:
             raise ConfigError(f"{path}: its SHA-256 is {digest}, not the manifest's")

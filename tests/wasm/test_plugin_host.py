@@ -151,7 +151,7 @@ def test_one_bad_plugin_of_every_kind_leaves_the_good_one_running(shelf: Shelf) 
 def test_a_module_over_the_size_limit_is_not_even_read(shelf: Shelf) -> None:
     shelf.put("big", well_behaved() + bytes(5000))
     host = shelf.host(max_module_bytes=4096)
-    assert "larger than [plugins] max_module_bytes" in host.status("big").reason
+    assert "larger than [wasm] max_module_bytes" in host.status("big").reason
 
 
 def test_grants_are_the_operators(shelf: Shelf) -> None:
@@ -282,7 +282,7 @@ def test_the_public_path_can_be_asked_for(shelf: Shelf) -> None:
     shelf.put("good", well_behaved())
     host = shelf.host(call_path="public")
     assert host.path == "public"
-    assert host.path_reason == "[plugins] call_path asks for it"
+    assert host.path_reason == "[wasm] call_path asks for it"
     assert host.status("good").path == "public"
     assert host.codec("good").decode_batch([b"a"])[0].device == "a"
 
