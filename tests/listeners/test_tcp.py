@@ -207,6 +207,24 @@ async def test_without_framing_a_read_is_a_frame(listening: Listening) -> None:
     assert listening.sink.all_frames == [b"anything"]
 
 
+async def test_a_sink_that_fails_costs_one_connection_and_is_not_told_success(listening: Listening) -> None:
+    listener = await listening.start()
+
+    def fail(connection: Connection, frames: list[bytes]) -> None:
+        if frames == [b"poison"]:
+            raise ValueError("a bug in the pipeline")
+
+    listening.sink.react = fail
+    poisoned, neighbour = await listening.connect(), await listening.connect()
+    await poisoned.send(framed(b"poison"))
+    await poisoned.rest()
+    await listening.until(lambda: listening.sink.reasons)
+    assert listening.sink.reasons == ["failed"]
+    await neighbour.send(framed(b"fine"))
+    await listening.until(lambda: b"fine" in listening.sink.all_frames)
+    assert listener.connections == 1
+
+
 async def test_counters_show_what_went_over_the_wire(listening: Listening) -> None:
     listener = await listening.start()
     listening.sink.react = lambda connection, _frames: connection.send(b"12345")
