@@ -414,9 +414,9 @@ GW_FN int32_t gw_error(int32_t code, const char *text) { return gw_error_n(code,
 GW_FN int64_t gw_pack(const void *p, size_t n) { return (int64_t)((uint64_t)(gw_ptr)p << 32 | (uint32_t)n); }
 #else
 /* Native builds: the upper word is the distance from gw_native_base(), never 0. */
-GW_SHARED GW_EXPORT(gw_native_base) const uint8_t *gw_native_base(void) { return gw_out_buffer - 16; }
+GW_SHARED GW_EXPORT(gw_native_base) uintptr_t gw_native_base(void) { return (uintptr_t)gw_out_buffer - 16; }
 GW_FN int64_t gw_pack(const void *p, size_t n) {
-    return (int64_t)((uint64_t)((const uint8_t *)p - gw_native_base()) << 32 | (uint32_t)n);
+    return (int64_t)((uint64_t)((uintptr_t)p - gw_native_base()) << 32 | (uint32_t)n);
 }
 #endif
 GW_FN int64_t gw_code(int32_t code) { return (int64_t)(uint32_t)code; }
