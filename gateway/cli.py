@@ -63,7 +63,7 @@ def _run(job: Coroutine[Any, Any, T]) -> T:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gateway")
 def main() -> None:
-    r"""Flux Gateway: device traffic through sandboxed plugins and rules.
+    """Flux Gateway: device traffic through sandboxed plugins and rules.
 
     \b
     Examples:
@@ -77,7 +77,7 @@ def main() -> None:
 @_CONFIG
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Write the bound ports as JSON once all accept.")
 def run(config_path: Path, ready_file: Path | None) -> None:
-    r"""Start the gateway and serve until it is told to stop (Ctrl-C or SIGTERM). SIGHUP reads the configuration again.
+    """Start the gateway and serve until it is told to stop (Ctrl-C or SIGTERM). SIGHUP reads the configuration again.
 
     \b
     Examples:
@@ -99,7 +99,7 @@ def _announce(text: str) -> None:
 @main.command()
 @_CONFIG
 def check(config_path: Path) -> None:
-    r"""Look over the configuration, products, plugins (with their test vectors), rules and scenes; start nothing.
+    """Look over the configuration, products, plugins (with their test vectors), rules and scenes; start nothing.
 
     \b
     Example:
@@ -107,7 +107,9 @@ def check(config_path: Path) -> None:
     """
     from gateway.operations.check import check_all  # noqa: PLC0415 - as in `run`
 
-    findings = check_all(load(config_path))
+    loaded = load(config_path)
+    set_up("human", "error")
+    findings = check_all(loaded)
     for finding in findings:
         click.echo(
             f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}{': ' + finding.detail if finding.detail else ''}"
@@ -118,7 +120,7 @@ def check(config_path: Path) -> None:
 
 @main.group()
 def plugin() -> None:
-    r"""Build, list and try Wasm plugins.
+    """Build, list and try Wasm plugins.
 
     \b
     Examples:
@@ -142,7 +144,7 @@ _PLUGINS = click.option(
 @click.option("--all", "every", is_flag=True, help="Build every plugin of the folder.")
 @_PLUGINS
 def plugin_build(plugin_id: str | None, root: Path, *, every: bool) -> None:
-    r"""Compile plugins from source, where their sources changed.
+    """Compile plugins from source, where their sources changed.
 
     \b
     Examples:
@@ -161,7 +163,7 @@ def plugin_build(plugin_id: str | None, root: Path, *, every: bool) -> None:
 @plugin.command("list")
 @_CONFIG
 def plugin_list(config_path: Path) -> None:
-    r"""List the plugins that the configuration finds, with their state; loads them, starts nothing.
+    """List the plugins that the configuration finds, with their state; loads them, starts nothing.
 
     \b
     Example:
@@ -177,7 +179,7 @@ def plugin_list(config_path: Path) -> None:
 @click.argument("plugin_id")
 @_CONFIG
 def plugin_test(plugin_id: str, config_path: Path) -> None:
-    r"""Run a plugin's test vectors.
+    """Run a plugin's test vectors.
 
     \b
     Example:
@@ -199,7 +201,7 @@ def plugin_test(plugin_id: str, config_path: Path) -> None:
 @click.argument("hex_bytes", nargs=-1, required=True)
 @_CONFIG
 def plugin_decode(plugin_id: str, hex_bytes: tuple[str, ...], config_path: Path) -> None:
-    r"""Frame and decode bytes as they come on the wire; prints JSON.
+    """Frame and decode bytes as they come on the wire; prints JSON.
 
     \b
     Example:
@@ -231,7 +233,7 @@ def _plugins(config_path: Path) -> Iterator[PluginHost]:
 
 @main.group()
 def user() -> None:
-    r"""Users, also while the gateway is stopped.
+    """Users, also while the gateway is stopped.
 
     \b
     Examples:
@@ -252,7 +254,7 @@ _PASSWORD = click.password_option(
 @_PASSWORD
 @_CONFIG
 def user_add(username: str, roles: tuple[str, ...], password: str, config_path: Path) -> None:
-    r"""Add a user.
+    """Add a user.
 
     \b
     Example:
@@ -269,7 +271,7 @@ def user_add(username: str, roles: tuple[str, ...], password: str, config_path: 
 @_PASSWORD
 @_CONFIG
 def user_passwd(username: str, password: str, config_path: Path) -> None:
-    r"""Set a user's password; the user's tokens end.
+    """Set a user's password; the user's tokens end.
 
     \b
     Example:
@@ -284,7 +286,7 @@ def user_passwd(username: str, password: str, config_path: Path) -> None:
 @user.command("list")
 @_CONFIG
 def user_list(config_path: Path) -> None:
-    r"""List users with their roles.
+    """List users with their roles.
 
     \b
     Example:
@@ -298,7 +300,7 @@ def user_list(config_path: Path) -> None:
 
 @main.group()
 def db() -> None:
-    r"""The database.
+    """The database.
 
     \b
     Example:
@@ -309,7 +311,7 @@ def db() -> None:
 @db.command("upgrade")
 @_CONFIG
 def db_upgrade(config_path: Path) -> None:
-    r"""Bring the database's schema to this version; a start does the same.
+    """Bring the database's schema to this version; a start does the same.
 
     \b
     Example:
@@ -322,7 +324,7 @@ def db_upgrade(config_path: Path) -> None:
 
 @main.group()
 def simulate() -> None:
-    r"""Send traffic as real devices do.
+    """Send traffic as real devices do.
 
     \b
     Example:
@@ -341,7 +343,7 @@ def simulate() -> None:
 @click.option("--port", default=None, type=int, help="Default: of the listener `jt808` in the configuration.")
 @_CONFIG
 def simulate_jt808(config_path: Path, host: str | None, port: int | None, **options: Any) -> None:
-    r"""Simulate JT/T 808 terminals that register, authenticate, drive, and check every acknowledgement.
+    """Simulate JT/T 808 terminals that register, authenticate, drive, and check every acknowledgement.
 
     \b
     Examples:

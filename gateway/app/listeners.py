@@ -40,7 +40,7 @@ def read_entry(
     if kind is None:
         given = f"unknown type `{plain['type']}`" if "type" in plain else "has no `type`"
         raise ConfigError(f"{where}: {given}; {nearest(str(plain.get('type')), kinds)}")
-    config = typed(plain, kind.config, where)
+    config: Any = typed(plain, kind.config, where)
     if config.framing is not None:
         return Entry(plain, config, framing_spec(config.framing, f"{where}.framing"))
     try:

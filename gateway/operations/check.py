@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from gateway.app.listeners import read_entry
 from gateway.app.products import declared_products
 from gateway.config import Loaded
@@ -12,7 +14,7 @@ from gateway.core.clock import SystemClock
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.extensions.discovery import extension_manager, listener_kinds
 from gateway.framing.spec import FramingSpec
-from gateway.rules.check import check_scripts
+from gateway.rules.check import check_rules, check_scenes
 from gateway.things.model import Product
 from gateway.wasm.plugins import PluginHost
 
@@ -55,12 +57,10 @@ def _findings(loaded: Loaded) -> Iterator[Finding]:
                 yield Finding(ok=False, what=f"listener {name}", detail=str(failure))
     finally:
         plugins.close()
-    for kind, directory, limits in (
-        ("rule", config.rules.directory, config.rules.limits),
-        ("scene", config.scenes.directory, config.scenes.limits),
-    ):
-        for name, error in check_scripts(kind, loaded.path(directory), limits):
-            yield Finding(not error, f"{kind} {name}", error)
+    for name, error in check_rules(replace(config.rules, directory=str(loaded.path(config.rules.directory)))):
+        yield Finding(not error, f"rule {name}", error)
+    for name, error in check_scenes(replace(config.scenes, directory=str(loaded.path(config.scenes.directory)))):
+        yield Finding(not error, f"scene {name}", error)
 
 
 def _product(product: Product, plugins: PluginHost) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 import mmap
 import os
 import socket
@@ -60,8 +61,7 @@ class _Link(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream socket has a stream transport
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's transports are none of asyncio's classes
 
     def expect(self) -> asyncio.Future[bytes]:
         """The future of the next frame; a ConnectionError when there will be none."""
