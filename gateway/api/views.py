@@ -224,11 +224,14 @@ def python_name(name: str, declared: Iterable[str]) -> str:
 
 
 def check_query(request: web.Request, declared: Iterable[str]) -> None:
-    """Raise Rejected for a query parameter that the route does not know: a mistyped filter must not show everything."""
+    """Raise Rejected for a query that would not filter as meant: a mistyped name must not show everything."""
     known = {name.removesuffix("_") for name in declared}
-    for name in request.query:
+    for name, value in request.query.items():
         if name not in known:
             raise Rejected(f"{name[:80]}: unknown query parameter; known are {', '.join(sorted(known)) or 'none'}")
+        if "\x00" in value:
+            # SQL's LIKE ends a pattern there: the rest of the filter would not count.
+            raise Rejected(f"{name}: a NUL character cannot be part of it")
 
 
 def _json_object(raw: bytes) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
-from fakes.identity_fakes import IdentityRoom
+from fakes.identity_fakes import CHEAP, IdentityRoom
 from fakes.memory import MemoryAlarms, MemoryDevices, MemoryProducts, MemoryScenes, MemoryStore, page_of
 
 from gateway.alarms.service import AlarmService
@@ -21,6 +21,14 @@ from gateway.core.flow import AlarmChange, DeadLetter, Event, Message, Quality
 from gateway.core.metrics import Sample
 from gateway.core.scope import Scope, system_scope
 from gateway.rules.model import RuleStatus, SceneRun, SceneStatus, Schedule
+from gateway.storage.alarms import SqlAlarmRepository
+from gateway.storage.audit import SqlAuditRepository
+from gateway.storage.database import Database
+from gateway.storage.devices import SqlDeviceRepository
+from gateway.storage.history import SqlHistoryRepository
+from gateway.storage.products import SqlProductRepository
+from gateway.storage.scenes import SqlSceneRepository
+from gateway.storage.users import SqlTokenRepository, SqlUserRepository
 from gateway.things.catalog import Catalog
 from gateway.things.credentials import Credentials
 from gateway.things.model import Command, Product, Property, ThingModel
@@ -220,22 +228,30 @@ class FakeHealth:
 
 
 class ApiBench:
-    """A gateway's API on a port, with a client that holds tokens."""
+    """A gateway's API on a port, with a client that holds tokens. `database` takes the place of the memory."""
 
-    def __init__(self, config: HttpConfig) -> None:
+    def __init__(self, config: HttpConfig, database: Database | None = None) -> None:
         self.config = config
-        self.identity = IdentityRoom()
+        if database is None:
+            self.identity = IdentityRoom()
+        else:
+            repositories = SqlUserRepository(database), SqlTokenRepository(database), SqlAuditRepository(database)
+            self.identity = IdentityRoom(CHEAP, *repositories)
         self.store = self.identity.store
         self.bus = Bus()
-        self.history = FakeHistory(self.store)
+        self.history: Any = FakeHistory(self.store) if database is None else SqlHistoryRepository(database)
         self.commands = FakeCommands()
         self.rules = FakeRules()
-        self.scene_rows = MemoryScenes(self.store)
+        self.scene_rows: Any = MemoryScenes(self.store) if database is None else SqlSceneRepository(database)
         self.health = FakeHealth()
         self.catalog = Catalog(
-            MemoryProducts(self.store), MemoryDevices(self.store), self.identity.clock, Credentials(b"c" * 32)
+            MemoryProducts(self.store) if database is None else SqlProductRepository(database),
+            MemoryDevices(self.store) if database is None else SqlDeviceRepository(database),
+            self.identity.clock,
+            Credentials(b"c" * 32),
         )
-        self.alarms = AlarmService(MemoryAlarms(self.store), self.bus)
+        alarm_rows = MemoryAlarms(self.store) if database is None else SqlAlarmRepository(database)
+        self.alarms = AlarmService(alarm_rows, self.bus)
         self.sample_list: list[Sample] = []
         self.parts = Parts(
             clock=self.identity.clock,
@@ -271,7 +287,9 @@ class ApiBench:
         self.port = port
         self.url = f"http://{host}:{port}"
         self.http = aiohttp.ClientSession()
-        await self.identity.add_user("root", "*")
+        await self.identity.tokens.load()
+        if await self.identity.rows.find_user("root") is None:
+            await self.identity.add_user("root", "*")
         self.token = await self.identity.token_of("root")
 
     async def stop(self) -> None:
@@ -327,9 +345,9 @@ class ApiBench:
 
 
 @asynccontextmanager
-async def api_bench(**config: Any) -> AsyncIterator[ApiBench]:
+async def api_bench(database: Database | None = None, **config: Any) -> AsyncIterator[ApiBench]:
     """Run the API for one test."""
-    bench = ApiBench(HttpConfig(port=0, **config))
+    bench = ApiBench(HttpConfig(port=0, **config), database)
     await bench.start()
     try:
         yield bench

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fakes.memory import MemoryAudit, MemoryStore, MemoryTokens, MemoryUsers
 
-from gateway.core.scope import Scope
+from gateway.core.scope import Scope, system_scope
 from gateway.identity.access import Access
 from gateway.identity.config import IdentityConfig
 from gateway.identity.logins import Logins
-from gateway.identity.model import Role, User
+from gateway.identity.model import AuditRepository, Role, TokenRepository, User, UserRepository
 from gateway.identity.passwords import Passwords
 from gateway.identity.throttle import LoginThrottle
 from gateway.identity.tokens import Tokens
@@ -51,12 +53,18 @@ class CountedUsers(MemoryUsers):
 class IdentityRoom:
     """The identity room wired to memory, as the composition root wires it to the database."""
 
-    def __init__(self, config: IdentityConfig = CHEAP) -> None:
+    def __init__(
+        self,
+        config: IdentityConfig = CHEAP,
+        users: UserRepository | None = None,
+        tokens: TokenRepository | None = None,
+        audit: AuditRepository | None = None,
+    ) -> None:
         self.clock = ManualClock()
         self.store = MemoryStore(self.clock)
-        self.rows = CountedUsers(self.store)
-        self.token_rows = MemoryTokens()
-        self.audit = MemoryAudit(self.store)
+        self.rows: Any = users or CountedUsers(self.store)
+        self.token_rows = tokens or MemoryTokens()
+        self.audit = audit or MemoryAudit(self.store)
         self.passwords = Passwords(config)
         self.throttle = LoginThrottle(config, self.clock)
         self.config = config
@@ -74,7 +82,8 @@ class IdentityRoom:
     ) -> User:
         """A user whose one role holds the permissions."""
         role = Role(tenant_id=tenant_id, id=f"role-{username}", permissions=permissions)
-        self.rows.roles[tenant_id, role.id] = role
+        scope = system_scope(tenant_id=tenant_id)
+        await self.rows.save_role(scope, role)
         user = User(
             id=f"id-{username}",
             tenant_id=tenant_id,
@@ -84,7 +93,7 @@ class IdentityRoom:
             created_at_ms=self.clock.ms,
             updated_at_ms=self.clock.ms,
         )
-        self.rows.users[tenant_id, user.id] = user
+        await self.rows.save_user(scope, user)
         self.access.forget()
         return user
 

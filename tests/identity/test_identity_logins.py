@@ -22,7 +22,7 @@ async def test_a_login_gives_a_token_and_is_audited() -> None:
     await room.add_user("ann")
     token, claims = await room.logins.login("ann", "right horse", HOME)
     assert (await room.access.authenticate(token)).claims == claims
-    assert room.actions() == ["auth.login"]
+    assert room.actions()[-1] == "auth.login"
     assert "right horse" not in repr(room.store.audit)
 
 
