@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
 import mmap
 import os
 import socket
 import sys
 import tempfile
 from contextlib import suppress
+from typing import cast
 
 import msgspec
 import structlog
