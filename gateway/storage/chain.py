@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.core.scope import Scope
 from gateway.storage.tables import audit
@@ -25,8 +24,12 @@ def digest(before_digest: str, entry: dict[str, Any]) -> str:
     return hashlib.sha256(before_digest.encode() + b"\n" + _encode(covered)).hexdigest()
 
 
-async def append(
-    connection: AsyncConnection,
+LAST_ENTRY = sa.select(audit.c.seq, audit.c.digest).order_by(audit.c.seq.desc()).limit(1)
+"""The chain's end, to be read under the write lock."""
+
+
+def next_entry(
+    last: dict[str, Any] | None,
     scope: Scope,
     now_ms: int,
     action: str,
@@ -34,13 +37,10 @@ async def append(
     entity_id: str,
     before: dict[str, Any] | None,
     after: dict[str, Any] | None,
-) -> None:
-    """Add an entry at the chain's end; the connection holds the write lock."""
-    last = (
-        await connection.execute(sa.select(audit.c.seq, audit.c.digest).order_by(audit.c.seq.desc()).limit(1))
-    ).first()
+) -> dict[str, Any]:
+    """The row that follows the chain's end (None where the log is empty)."""
     entry: dict[str, Any] = {
-        "seq": 1 if last is None else last.seq + 1,
+        "seq": 1 if last is None else last["seq"] + 1,
         "tenant_id": scope.tenant_id,
         "at_ms": now_ms,
         "actor": scope.actor,
@@ -52,5 +52,5 @@ async def append(
     }
     # Hashed as it will be read back: a float that JSON writes shorter must not look like tampering.
     entry = msgspec.json.decode(_encode(entry))
-    entry["digest"] = digest("" if last is None else last.digest, entry)
-    await connection.execute(sa.insert(audit).values(**entry))
+    entry["digest"] = digest("" if last is None else last["digest"], entry)
+    return entry

@@ -23,11 +23,12 @@ from gateway.core.errors import NotReady
 from gateway.core.flow import Event
 from gateway.core.scope import Scope
 from gateway.storage import tables
-from gateway.storage.chain import append
+from gateway.storage.chain import LAST_ENTRY, next_entry
 from gateway.storage.config import DatabaseConfig
 from gateway.storage.faults import translated
 from gateway.storage.schema import migrate
 from gateway.storage.turn import WriteTurn
+from gateway.storage.unbroken import unbroken
 
 
 def settings(config: DatabaseConfig) -> tuple[str, ...]:
@@ -45,19 +46,36 @@ def settings(config: DatabaseConfig) -> tuple[str, ...]:
 class Transaction:
     """A write in progress: all of it is kept when its block ends, nothing when the block raises."""
 
-    def __init__(self, connection: AsyncConnection, scope: Scope, now_ms: int) -> None:
+    def __init__(self, scope: Scope, now_ms: int) -> None:
         """Made by `Database.write`."""
-        self.connection = connection
         self.scope = scope
         self.now_ms = now_ms
+        self._connection: AsyncConnection | None = None
+
+    async def begin(self, engine: AsyncEngine) -> None:
+        """Connect and take the write lock."""
+        self._connection = await engine.connect()
+        _ = await self._connection.begin()
+
+    async def end(self, *, keep: bool) -> None:
+        """Commit or roll back, and disconnect."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            await (connection.commit() if keep else connection.rollback())
+        finally:
+            await connection.close()
 
     async def execute(self, statement: sa.Executable, rows: list[dict[str, Any]] | None = None) -> sa.CursorResult[Any]:
         """Run one statement."""
-        return await self.connection.execute(statement, rows)
+        if self._connection is None:
+            raise NotReady("the transaction has ended")
+        return await unbroken(self._connection.execute(statement, rows))
 
     async def row(self, statement: sa.Executable) -> dict[str, Any] | None:
         """First row of a query, by column name."""
-        found = (await self.connection.execute(statement)).mappings().first()
+        found = (await self.execute(statement)).mappings().first()
         return None if found is None else dict(found)
 
     async def audit(
@@ -69,16 +87,18 @@ class Transaction:
         after: dict[str, Any] | None = None,
     ) -> None:
         """Append to the audit log; the caller leaves secrets and their hashes out of `before` and `after`."""
-        await append(self.connection, self.scope, self.now_ms, action, entity, entity_id, before, after)
+        last = await self.row(LAST_ENTRY)
+        what = (action, entity, entity_id, before, after)
+        await self.execute(sa.insert(tables.audit).values(next_entry(last, self.scope, self.now_ms, *what)))
 
     async def publish(self, events: list[Event]) -> list[Event]:
         """Store events in the outbox and set their `seq`."""
         if events:
             # The write lock is held, so nobody else takes these numbers.
-            last = (await self.connection.execute(_LAST_EVENT)).scalar_one()
+            last = (await self.execute(_LAST_EVENT)).scalar_one()
             for seq, event in enumerate(events, last + 1):
                 event.seq = seq
-            await self.connection.execute(sa.insert(tables.event), [msgspec.structs.asdict(event) for event in events])
+            await self.execute(sa.insert(tables.event), [msgspec.structs.asdict(event) for event in events])
         return events
 
 
@@ -133,8 +153,14 @@ class Database:
         engine = self._connected()
         async with self.turn.on_loop():
             with translated():
-                async with engine.execution_options(immediate=True).begin() as connection:
-                    yield Transaction(connection, scope, self.clock.now_ms())
+                transaction = Transaction(scope, self.clock.now_ms())
+                try:
+                    await unbroken(transaction.begin(engine.execution_options(immediate=True)))
+                    yield transaction
+                except BaseException:
+                    await unbroken(transaction.end(keep=False))
+                    raise
+                await unbroken(transaction.end(keep=True))
 
     async def add_tenant(self, tenant_id: str, name: str = "") -> None:
         """Make a tenant unless it exists."""
