@@ -44,8 +44,8 @@ class Codec(Protocol):
     def decode_batch(self, frames: Sequence[bytes], aux: Sequence[int] | None = None) -> list[DecodeResult]:
         """Decode frames in order, giving one result per frame of a non-empty prefix.
 
-        The prefix is shorter than the input only after a frame ran into the deadline: the caller lets the loop
-        breathe and comes back with the rest.
+        The prefix is shorter than the input only after the time of a batch was used up (a frame ran into the
+        deadline, say): the caller lets the loop breathe and comes back with the rest.
         """
         ...
 

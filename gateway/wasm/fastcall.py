@@ -27,9 +27,10 @@ class GuestTrap(Exception):
     """The guest trapped, was stopped or exited; its store must not be used again."""
 
     def __init__(self, reason: str, *, timed_out: bool = False) -> None:
-        """Carry a word of ours, never the guest's text."""
+        """Carry a word of ours, never the guest's text. `early`: it was stopped before its own deadline."""
         super().__init__(reason)
         self.timed_out = timed_out
+        self.early = False
 
 
 Guest = Callable[..., int]

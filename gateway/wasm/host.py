@@ -32,7 +32,7 @@ from gateway.wasm.abi import (
 from gateway.wasm.codec import MALFORMED, TRAPPED, Codec, DecodeResult, code_text
 from gateway.wasm.fastcall import CallPath, GuestTrap
 from gateway.wasm.imports import HostServices
-from gateway.wasm.instance import BAD_POINTER, Instance
+from gateway.wasm.instance import BAD_POINTER, GuestResult, Instance
 from gateway.wasm.manifest import Manifest
 from gateway.wasm.stats import PluginStats
 from gateway.wasm.watchdog import Watchdog
@@ -56,6 +56,10 @@ class _Failure(enum.Enum):
     MALFORMED = "malformed"
     DOWN = "down"
     """The plugin does not start; it is tried again after a while."""
+
+
+class _Down(Exception):
+    """There is no instance, and it is not yet time to try again."""
 
 
 _FATAL = (_Failure.TRAPPED, _Failure.TIMED_OUT)
@@ -163,25 +167,23 @@ class WasmCodec(Codec):
 
     @override
     def encode(self, request: bytes, aux: int = 0) -> bytes:
-        instance = self._live()
         if not self.encodes:
             raise CodecError(UNSUPPORTED, f"plugin {self.plugin_id} encodes nothing")
-        if instance is None:
-            raise PluginTrapped(TRAPPED, f"plugin {self.plugin_id} does not start")
         if len(request) > self._limits.max_input:
             raise CodecError(UNSUPPORTED, f"the request is larger than the plugin's max_input {self._limits.max_input}")
         self.stats.encodes += 1
         try:
-            code, data = instance.call("gw_encode", request, aux, self._deadline_s)
-            if code == BAD_POINTER:
-                raise CodecError(MALFORMED, f"plugin {self.plugin_id}: {code_text(MALFORMED)}")
-            if code:
-                words = instance.last_error()
-                raise CodecError(code, f"plugin {self.plugin_id}: {code_text(code)}{': ' + words if words else ''}")
+            code, data = self._call("gw_encode", request, aux, self._deadline_s)
+        except _Down:
+            raise PluginTrapped(TRAPPED, f"plugin {self.plugin_id} does not start") from None
         except GuestTrap as trap:
-            self._lost(trap)
-            self._strike(str(trap))
+            self._strike(f"{trap} in an encode")
             raise PluginTrapped(TRAPPED, f"plugin {self.plugin_id} trapped: {trap}") from None
+        if code == BAD_POINTER:
+            raise CodecError(MALFORMED, f"plugin {self.plugin_id}: {code_text(MALFORMED)}")
+        if code:
+            words = self._last_error()
+            raise CodecError(code, f"plugin {self.plugin_id}: {code_text(code)}{': ' + words if words else ''}")
         return data
 
     # -- batches ------------------------------------------------------------------------------------------------
@@ -268,15 +270,13 @@ class WasmCodec(Codec):
         return outcome or None
 
     def _run(self, packed: bytes, count: int) -> _Outcome:
-        instance = self._live()
-        if instance is None:
-            return _Failure.DOWN
-        self.stats.calls += 1
-        budget_s = self._deadline_s if count == 1 else self._batch_deadline_s
         try:
-            code, data = instance.call("gw_decode_batch", packed, count, budget_s)
+            code, data = self._call(
+                "gw_decode_batch", packed, count, self._deadline_s if count == 1 else self._batch_deadline_s
+            )
+        except _Down:
+            return _Failure.DOWN
         except GuestTrap as trap:
-            self._lost(trap)
             return _Failure.TIMED_OUT if trap.timed_out else _Failure.TRAPPED
         if code == BAD_POINTER:
             return _Failure.MALFORMED
@@ -289,6 +289,31 @@ class WasmCodec(Codec):
         if self._most < MOST_FRAMES and count >= self._most:
             self._most += 1
         return items
+
+    def _call(self, name: str, data: bytes, last: int, budget_s: float) -> GuestResult:
+        """Call the instance; after a GuestTrap, which is raised on, it is gone.
+
+        Once in a blue moon the watchdog's tick for one call comes only after the next has begun and ends that one
+        early: such a call is made again, since nothing is wrong with it.
+        """
+        while True:
+            instance = self._live()
+            if instance is None:
+                raise _Down
+            self.stats.calls += 1
+            try:
+                return instance.call(name, data, last, budget_s)
+            except GuestTrap as trap:
+                self._lost(trap)
+                if not trap.early:
+                    raise
+
+    def _last_error(self) -> str:
+        try:
+            return "" if self._instance is None else self._instance.last_error()
+        except GuestTrap as trap:
+            self._lost(trap)
+            return ""
 
     # -- life of the instance -----------------------------------------------------------------------------------
 
@@ -326,10 +351,10 @@ class WasmCodec(Codec):
 
     def _lost(self, trap: GuestTrap) -> None:
         """Discard the instance; the next call spawns another."""
-        if trap.timed_out:
-            self.stats.kills += 1
-        else:
+        if not trap.timed_out:
             self.stats.traps += 1
+        elif not trap.early:
+            self.stats.kills += 1
         if self._instance is not None:
             self._instance.close()
             self._instance = None

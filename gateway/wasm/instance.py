@@ -14,7 +14,7 @@ from gateway.core.errors import CodecError, ConfigError
 from gateway.core.log import safe_text
 from gateway.wasm.abi import ABI_MAJOR, ABI_MINOR, SIGNATURES, TOO_LARGE
 from gateway.wasm.engine import check_thread_stack
-from gateway.wasm.fastcall import CallPath, Guest, guest_function, guest_memory, trap_reason
+from gateway.wasm.fastcall import CallPath, Guest, GuestTrap, guest_function, guest_memory, trap_reason
 from gateway.wasm.manifest import Limits
 from gateway.wasm.stats import PluginStats
 from gateway.wasm.watchdog import Watchdog
@@ -156,6 +156,9 @@ class Instance:
         watchdog.begin(began + budget_s)
         try:
             return function(*args)
+        except GuestTrap as trap:
+            trap.early = trap.timed_out and perf_counter() < watchdog.deadline
+            raise
         finally:
             watchdog.running = False
             self._stats.busy_s += perf_counter() - began

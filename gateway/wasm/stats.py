@@ -8,7 +8,8 @@ import msgspec
 class PluginStats(msgspec.Struct):
     """Counters of one plugin since it was loaded.
 
-    calls: calls of gw_decode_batch. errors: results by code (the ABI's, the plugin's own, TRAPPED and MALFORMED).
+    calls: calls into the plugin, batches and encodes.
+    errors: results by code (the ABI's, the plugin's own, TRAPPED and MALFORMED).
     traps: instances lost to a fault. kills: instances lost to a deadline.
     strikes: faults of the plugin, one per guilty frame or request. busy_s: wall seconds inside guest calls.
     """

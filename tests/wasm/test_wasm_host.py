@@ -108,6 +108,16 @@ def test_a_neighbour_answers_right_after_a_kill(sandbox: Sandbox) -> None:
     assert good.stats.respawns == 0
 
 
+def test_a_tick_meant_for_another_call_costs_a_respawn_and_nothing_else(sandbox: Sandbox) -> None:
+    codec = sandbox.codec(well_behaved())
+    codec.decode_batch([b"a"])
+    sandbox.engine.increment_epoch()
+    assert shown(codec.decode_batch([b"a", b"b"])) == ["a", "b"]
+    sandbox.engine.increment_epoch()
+    assert codec.encode(b"\x80") == b"\x80"
+    assert (codec.stats.kills, codec.stats.strikes, codec.stats.respawns) == (0, 0, 2)
+
+
 def test_a_thousand_calls_after_a_kill_are_not_killed(make_codec: MakeCodec) -> None:
     codec = make_codec(well_behaved())
     codec.decode_batch([b"L"])
