@@ -12,9 +12,11 @@ from typing_extensions import override
 
 from gateway.api.config import HttpConfig
 from gateway.api.errors import HTTP_CODES, INTERNAL, envelope
+from gateway.api.operations import REGISTRY, RoomSamples
 from gateway.api.views import PARTS
 from gateway.core.errors import ConfigError
 from gateway.core.ids import new_id
+from gateway.core.metrics import Sample
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +30,17 @@ class HttpServer:
         self._runner = web.AppRunner(app, shutdown_timeout=config.shutdown_s)
         self._server: asyncio.Server | None = None
         self.refused_connections = 0
+        app[REGISTRY].register(RoomSamples([self.samples]))
+
+    def samples(self) -> list[Sample]:
+        """Open connections, and those refused over the limit."""
+        server = self._runner.server
+        count = len(server.connections) if server is not None else 0
+        refused = self.refused_connections
+        return [
+            Sample("gateway_http_connections", "HTTP connections open.", "gauge", {}, count),
+            Sample("gateway_http_refused_connections_total", "Connections over the limit.", "counter", {}, refused),
+        ]
 
     async def start(self, host: str) -> tuple[str, int]:
         """Listen; returns the bound address and port. Raises ConfigError."""

@@ -54,6 +54,7 @@ async def test_metrics_show_every_sample_by_name_and_label(api: ApiBench) -> Non
     assert found["gateway_messages_shed_total", ('odd "reason"\n',)] == 1
     assert found["gateway_journal_waiting", ()] == 3.5
     assert found["gateway_streams_open", ()] == 0
+    assert found["gateway_http_refused_connections_total", ()] == 0
 
 
 async def test_the_apis_own_answers_are_counted(api: ApiBench) -> None:
