@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -67,6 +68,7 @@ class Gateway:
         human = server.log_style == "human" or (server.log_style == "auto" and sys.stderr.isatty())
         set_up("human" if human else "json", server.log_level)
         faulthandler.enable()  # before the Wasm engine, which must have the last word on SIGSEGV
+        _lift_file_limit()
         for sign in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(sign, self._stopping.set)
         async with self._started() as bound:
@@ -173,6 +175,13 @@ def private(path: Path) -> Path:
     except OSError as failure:
         raise ConfigError(f"[server] data_dir: cannot make {path}: {failure.strerror}; name another") from failure
     return path
+
+
+def _lift_file_limit() -> None:
+    """Take as many descriptors as the system grants: each connection costs one, and shells grant few by default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _mention_later(loaded: Loaded) -> None:

@@ -120,16 +120,6 @@ class NewDevice(msgspec.Struct, gc=False):
     at_ms: int
 
 
-class Latest(msgspec.Struct, gc=False):
-    """The newest point of each property of one device, replacing what was stored.
-
-    points: property -> [value, quality, observed_at_ms, received_at_ms].
-    """
-
-    device_key: int
-    points: dict[str, tuple[Any, Quality, int, int]]
-
-
 class Seen(msgspec.Struct, gc=False):
     """A change of a device's session: when it was last heard and whether it is connected."""
 
@@ -155,7 +145,6 @@ class Commit(msgspec.Struct):
     devices: list[NewDevice] = []
     credentials: list[CredentialHash] = []
     messages: list[Message] = []
-    latest: dict[int, Latest] = {}
     seen: dict[int, Seen] = {}
     events: list[Event] = []
     dead_letters: list[DeadLetter] = []

@@ -16,7 +16,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.flow import Commit, DeadLetter, Event, Latest, Message, Seen
+from gateway.core.flow import Commit, DeadLetter, Event, Message, Seen
+from gateway.storage.newest import Newest, Points
 
 MESSAGES = "messages"
 """Ledger name under which the journal counts the messages it ever kept; the other names are the pipeline's."""
@@ -67,7 +68,7 @@ def rows_of(commit: Commit) -> int:
 
 
 def insert(
-    connection: sqlite3.Connection, commits: list[Commit], next_seq: int, dead_letter_bytes: int
+    connection: sqlite3.Connection, commits: list[Commit], next_seq: int, newest: Newest, dead_letter_bytes: int
 ) -> Counter[str]:
     """Write the rows of commits within the open transaction; returns what the ledger gained.
 
@@ -80,14 +81,12 @@ def insert(
         (v for c in commits for k in c.credentials for v in (k.device_key, k.digest, k.source)),
     )
     stored = _put_messages(connection, commits, next_seq)
-    latest: dict[int, Latest] = {}
     seen: dict[int, Seen] = {}
     ledger: Counter[str] = Counter()
     for commit in commits:
-        latest.update(commit.latest)
         seen.update(commit.seen)
         ledger.update(commit.ledger)
-    _put_latest(connection, latest)
+    _put_latest(connection, newest.merge(connection, (m for c in commits for m in c.messages)))
     _put(connection, _SEEN, (v for key, state in seen.items() for v in (key, state.online, state.at_ms)))
     _put_events(connection, [event for commit in commits for event in commit.events])
     _put(
@@ -127,9 +126,9 @@ def _quality(message: Message) -> str | None:
     return _encoder.encode(message.quality).decode() if message.quality else None
 
 
-def _put_latest(connection: sqlite3.Connection, latest: dict[int, Latest]) -> None:
+def _put_latest(connection: sqlite3.Connection, latest: dict[int, Points]) -> None:
     if latest:
-        texts = _texts([one.points for one in latest.values()])
+        texts = _texts(list(latest.values()))
         _put(connection, _LATEST, chain.from_iterable(zip(latest, texts, strict=True)))
 
 

@@ -32,6 +32,8 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_transaction_rows: rows of one transaction, so that others get their turn to write.
     window_ms: least time between the beginnings of two transactions under load; above 10 it would show in latency.
     window_from_rows: rows in the previous transaction from which on it counts as load.
+    newest_devices: devices whose newest values are held in memory, some 3 KB each; the others are read when they speak.
+    newest_properties: properties of one device that have a newest value; a device may invent names for ever.
     dead_letters: undecodable frames kept, over all tenants; the oldest go first.
     dead_letter_bytes: bytes kept of each such frame; enough to see what it was.
     """
@@ -40,6 +42,8 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_transaction_rows: int = 10_000
     window_ms: float = 10.0
     window_from_rows: int = 32
+    newest_devices: int = 10_000
+    newest_properties: int = 1_000
     dead_letters: int = 10_000
     dead_letter_bytes: int = 4096
 

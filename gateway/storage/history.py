@@ -74,7 +74,7 @@ class SqlHistoryRepository(HistoryRepository):
                 message.c.received_at_ms,
                 message.c.values_json.op("->")(path).label("value"),
                 _quality(path).label("quality"),
-            ).where(*_with_property(key, path, span))
+            ).where(*_of_device(key, span), _kind(path).is_not(None))
             return await page_of(connection, query, order, page, _point)
 
     @override
@@ -95,8 +95,7 @@ class SqlHistoryRepository(HistoryRepository):
             path = _path(property_id)
             if path is None:
                 return Page([], 0, page.page, page.limit)
-            query = _buckets(key, path, span, how, interval_ms)
-            return await page_of(connection, query, [sa.asc("from_ms")], page, _bucket)
+            return await _page_of_buckets(connection, _buckets(key, path, span, how, interval_ms), page)
 
     @override
     async def events(
@@ -145,11 +144,13 @@ def _quality(path: str) -> sa.ColumnElement[str]:
     return sa.func.coalesce(sa.func.json_extract(message.c.quality_json, path), Quality.GOOD.value)
 
 
-def _with_property(key: int, path: str, span: TimeRange) -> list[sa.ColumnElement[bool]]:
-    conditions: list[sa.ColumnElement[bool]] = [
-        message.c.device_key == key,
-        sa.func.json_type(message.c.values_json, path).is_not(None),
-    ]
+def _kind(path: str) -> sa.ColumnElement[str | None]:
+    """JSON type of a property in a message, NULL where it has none."""
+    return sa.func.json_type(message.c.values_json, path)
+
+
+def _of_device(key: int, span: TimeRange) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = [message.c.device_key == key]
     if span.from_ms is not None:
         conditions.append(message.c.observed_at_ms >= _bounded(span.from_ms))
     if span.to_ms is not None:
@@ -161,13 +162,16 @@ def _buckets(key: int, path: str, span: TimeRange, how: Aggregate, interval_ms: 
     at = message.c.observed_at_ms
     # SQLite's remainder takes the sign of the dividend; a device may claim a time before 1970.
     start = (at - (at % interval_ms + interval_ms) % interval_ms).label("from_ms")
-    conditions = _with_property(key, path, span)
+    conditions = _of_device(key, span)
     if how == "count":
-        return sa.select(start, sa.func.count().label("value")).where(*conditions).group_by(start)
+        return (
+            sa.select(start, sa.func.count().label("value"))
+            .where(*conditions, _kind(path).is_not(None))
+            .group_by(start)
+        )
     conditions.append(_quality(path).in_(_TRUSTED))
-    kind = sa.func.json_type(message.c.values_json, path)
     if how in {"first", "last"}:
-        return _edge_points(start, path, [*conditions, kind != "null"], newest=how == "last")
+        return _edge_points(start, path, [*conditions, _kind(path) != "null"], newest=how == "last")
     number = sa.func.json_extract(message.c.values_json, path)
     value = {
         "avg": sa.func.avg(number),
@@ -176,7 +180,7 @@ def _buckets(key: int, path: str, span: TimeRange, how: Aggregate, interval_ms: 
         # As floats: a sum of 64-bit integers must not end in an overflow.
         "sum": sa.func.total(number),
     }[how]
-    return sa.select(start, value.label("value")).where(*conditions, kind.in_(_NUMERIC)).group_by(start)
+    return sa.select(start, value.label("value")).where(*conditions, _kind(path).in_(_NUMERIC)).group_by(start)
 
 
 def _edge_points(
@@ -187,6 +191,20 @@ def _edge_points(
     text = message.c.values_json.op("->")(path).label("value")
     ranked = sa.select(start, text, rank.label("rank")).where(*conditions).subquery()
     return sa.select(ranked.c.from_ms, ranked.c.value.label("json")).where(ranked.c.rank == 1)
+
+
+async def _page_of_buckets(connection: AsyncConnection, query: sa.Select[Any], page: PageRequest) -> Page[Bucket]:
+    """One page in one pass: counting apart would group all the points twice."""
+    if page.page < 1 or page.limit < 1:
+        raise Rejected("page and limit count from 1")
+    buckets = query.subquery()
+    offset = min((page.page - 1) * page.limit, BIGGEST)
+    with_total = sa.select(buckets, sa.func.count().over().label("total")).order_by(buckets.c.from_ms)
+    rows = (await connection.execute(with_total.limit(min(page.limit, BIGGEST)).offset(offset))).mappings().all()
+    if rows or not offset:
+        return Page([_bucket(row) for row in rows], rows[0]["total"] if rows else 0, page.page, page.limit)
+    total = (await connection.execute(sa.select(sa.func.count()).select_from(buckets))).scalar_one()
+    return Page([], total, page.page, page.limit)
 
 
 def _point(row: sa.RowMapping) -> HistoryPoint:

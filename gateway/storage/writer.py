@@ -31,6 +31,7 @@ from gateway.storage.batch import MESSAGES, insert, rows_of
 from gateway.storage.config import JournalConfig
 from gateway.storage.database import Database, settings
 from gateway.storage.faults import restated, translated
+from gateway.storage.newest import Newest
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +74,7 @@ class JournalWriter(Journal):
         self._waiting_messages = 0
         self._waiting_rows = 0
         self._next_seq = 1
+        self._newest = Newest(self._config.newest_devices, self._config.newest_properties)
         self._totals: Counter[str] = Counter()
         self._health = JournalHealth("stopped")
         self._last_rows = 0
@@ -211,7 +213,7 @@ class JournalWriter(Journal):
             gained = self._insert(connection, commits, self._next_seq)
             connection.execute("COMMIT")
         except BaseException:
-            _roll_back(connection)
+            self._roll_back(connection)
             raise
         self._next_seq += gained[MESSAGES]
         return gained
@@ -232,17 +234,24 @@ class JournalWriter(Journal):
                     if isinstance(failure, sqlite3.Error) and restated(failure):
                         raise
                     connection.execute("ROLLBACK TO one")
+                    self._newest.forget()
                     failures.append(_unstorable(commit, failure))
                 connection.execute("RELEASE one")
             connection.execute("COMMIT")
         except BaseException:
-            _roll_back(connection)
+            self._roll_back(connection)
             raise
         self._next_seq += gained[MESSAGES]
         return Outcome(failures, gained)
 
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        self._newest.forget()
+        # SQLite itself rolls back on some disk errors.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
     def _insert(self, connection: sqlite3.Connection, commits: list[Commit], next_seq: int) -> Counter[str]:
-        gained = insert(connection, commits, next_seq, self._config.dead_letter_bytes)
+        gained = insert(connection, commits, next_seq, self._newest, self._config.dead_letter_bytes)
         if any(commit.dead_letters for commit in commits):
             connection.execute(
                 "DELETE FROM dead_letter WHERE seq <= (SELECT max(seq) FROM dead_letter) - ?",
@@ -328,12 +337,6 @@ class JournalWriter(Journal):
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    # SQLite itself rolls back on some disk errors.
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")
 
 
 def _unstorable(commit: Commit, failure: BaseException) -> StorageFailed:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from gateway.core.errors import StorageFailed
-from gateway.core.flow import Commit, Latest, Message, Quality
+from gateway.core.flow import Commit, Message, Quality
 from gateway.core.journal import Journal
 
 
@@ -18,18 +18,8 @@ def a_message(
 
 
 def a_commit(*messages: Message, **fields: Any) -> Commit:
-    """A commit of messages, with their latest values and the ledger as the pipeline books it."""
-    latest = {
-        message.device_key: Latest(
-            message.device_key,
-            {
-                name: (value, Quality.GOOD, message.observed_at_ms, message.received_at_ms)
-                for name, value in message.values.items()
-            },
-        )
-        for message in messages
-    }
-    return Commit(**({"messages": list(messages), "latest": latest, "ledger": {"stored": len(messages)}} | fields))
+    """A commit of messages, with the ledger as the pipeline books it."""
+    return Commit(**({"messages": list(messages), "ledger": {"stored": len(messages)}} | fields))
 
 
 async def outcome(journal: Journal, commit: Commit) -> StorageFailed | None:

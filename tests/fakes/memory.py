@@ -13,7 +13,7 @@ from typing_extensions import override
 from gateway.alarms.model import Alarm, AlarmFilter, AlarmRepository
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.errors import Conflict, Forbidden, NotFound, NotReady, Rejected, StorageFailed
-from gateway.core.flow import AlarmChange, Commit, Event, Latest, Message, StateDelta
+from gateway.core.flow import AlarmChange, Commit, Event, Message, StateDelta
 from gateway.core.journal import Done, Journal
 from gateway.core.scope import Scope
 from gateway.identity.model import AuditEntry, AuditRepository, Role, TokenRepository, User, UserRepository
@@ -445,7 +445,6 @@ class MemoryJournal(Journal):
         self.full = False
         self.messages: list[Message] = []
         self.events: list[Event] = []
-        self.latest: dict[int, Latest] = {}
         self.ledger: Counter[str] = Counter()
         self._waiting = 0
 
@@ -475,6 +474,5 @@ class MemoryJournal(Journal):
         for event in commit.events:
             self.events.append(event)
             event.seq = len(self.events)
-        self.latest |= commit.latest
         self.ledger.update(commit.ledger)
         done(None)

@@ -104,7 +104,7 @@ class GatewayProcess:
         self.token = answer["data"]["token"]
 
     def call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        """One API request; returns the envelope with `status` added."""
+        """One API request; returns the envelope with the status as `http`."""
         request = urllib.request.Request(self.url + path, method=method)  # noqa: S310 - always our own http URL
         if self.token:
             request.add_header("Authorization", f"Bearer {self.token}")
@@ -114,18 +114,18 @@ class GatewayProcess:
             request.add_header("Content-Type", "application/json")
         try:
             with urllib.request.urlopen(request, data, timeout=30) as answer:  # noqa: S310 - as above
-                return {"status": answer.status, **json.loads(answer.read() or b"{}")}
+                return {"http": answer.status, **json.loads(answer.read() or b"{}")}
         except urllib.error.HTTPError as refusal:
             with refusal:
-                return {"status": refusal.code, **json.loads(refusal.read() or b"{}")}
+                return {"http": refusal.code, **json.loads(refusal.read() or b"{}")}
 
     def get(self, path: str) -> Any:
         """The `data` of a successful GET."""
         if not self.token:
             self.login()
         answer = self.call("GET", path)
-        assert answer["status"] == 200, answer
-        return answer["data"]
+        assert answer["http"] == 200, answer
+        return answer.get("data", answer)
 
     def items(self, path: str) -> list[dict[str, Any]]:
         """Every item of a paged list."""

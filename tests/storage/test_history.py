@@ -255,6 +255,10 @@ async def test_aggregates_are_paged_and_bounded_by_time(history: SqlHistoryRepos
     span = TimeRange(20, 80)
     page = await history.aggregate(SCOPE, "d1", "v", span, "sum", 10, PageRequest(2, 4))
     assert ([bucket.from_ms for bucket in page.items], page.total) == ([60, 70], 6)
+    beyond = await history.aggregate(SCOPE, "d1", "v", span, "sum", 10, PageRequest(9, 4))
+    assert (beyond.items, beyond.total) == ([], 6)
+    with pytest.raises(Rejected):
+        await history.aggregate(SCOPE, "d1", "v", span, "sum", 10, PageRequest(0, 4))
 
 
 @pytest.mark.parametrize("interval", [0, -1, 2**63])

@@ -21,10 +21,12 @@ from gateway.core.errors import ConfigError, NotReady, StorageFailed
 from gateway.core.flow import Commit, CredentialHash, DeadLetter, Event, NewDevice, Quality, Seen
 from gateway.core.journal import Journal
 from gateway.storage.batch import insert
+from gateway.storage.newest import Newest
 from gateway.storage.config import JournalConfig
 from gateway.storage.database import Database
 from gateway.storage.devices import SqlDeviceRepository
 from gateway.storage.history import SqlHistoryRepository
+from gateway.storage.newest import Newest
 from gateway.storage.writer import JournalWriter
 from gateway.things.model import Device
 from gateway.things.ports import PageRequest, TimeRange
@@ -90,7 +92,6 @@ async def test_everything_of_a_commit_is_in_the_file(
         devices=[NewDevice(2, "default", "p", "new", 77)],
         credentials=[CredentialHash(2, "digest", "issued")],
         messages=[a_message(3, 2, {"b": Quality.BAD_TYPE}, a=1.5, b="x"), a_message(4, 1, a=[1, {"k": None}])],
-        latest=a_commit(a_message(3, 2, a=1.5)).latest,
         seen={2: Seen(2, online=True, at_ms=99)},
         events=[Event("default", "device.event", 5, "new", {"name": "n"})],
         dead_letters=[DeadLetter("default", "p", "plug", "checksum", b"\x00\xff", 6, None)],
@@ -105,7 +106,8 @@ async def test_everything_of_a_commit_is_in_the_file(
     assert (bad.value, bad.quality, bad.observed_at_ms, bad.received_at_ms) == ("x", "bad_type", 3, 8)
     (nested,) = (await history.points(SCOPE, "d1", "a", TimeRange(), PageRequest())).items
     assert (nested.value, nested.quality) == ([1, {"k": None}], "good")
-    assert [value.value for value in await history.latest(SCOPE, "new")] == [1.5]
+    newest = {value.property: (value.value, value.quality) for value in await history.latest(SCOPE, "new")}
+    assert newest == {"a": (1.5, "good"), "b": ("x", "bad_type")}
     (event,) = (await history.events(SCOPE, None, 0, PageRequest())).items
     assert event == commit.events[0]
     (letter,) = (await history.dead_letters(SCOPE, PageRequest())).items
@@ -113,14 +115,13 @@ async def test_everything_of_a_commit_is_in_the_file(
     assert journal.totals() == {"stored": 3, "shed:checksum": 1}
 
 
-async def test_of_the_latest_values_and_sessions_of_one_group_the_last_wins(
+async def test_of_the_sessions_of_one_group_the_last_wins(
     database: Database, journal: JournalWriter, stored_device: Device
 ) -> None:
     commits = [
         a_commit(a_message(v=number), seen={1: Seen(1, online=number % 2 == 0, at_ms=number)}) for number in range(4)
     ]
     assert await outcomes(journal, commits) == [None] * 4
-    assert [value.value for value in await SqlHistoryRepository(database).latest(SCOPE, "d1")] == [3]
     (device,) = await SqlDeviceRepository(database).all_devices()
     assert (device.online, device.last_seen_ms) == (False, 3)
 
@@ -336,7 +337,7 @@ def test_every_json_value_comes_back_as_it_was_stored(value: Any) -> None:
     )
     message = a_message(v=value)
     try:
-        insert(connection, [a_commit(message)], 1, 10)
+        insert(connection, [a_commit(message)], 1, Newest(1, 1), 10)
     except UnicodeEncodeError:
         connection.close()
         return

@@ -214,5 +214,5 @@ def test_health_documents_and_metrics_are_served_without_the_internet(gateway: G
 def test_products_of_the_file_are_changed_in_the_file(gateway: GatewayProcess) -> None:
     gateway.login()
     answer = gateway.call("DELETE", "/api/v1/products/jt808-terminal")
-    assert answer["status"] == 409
+    assert answer["http"] == 409
     assert answer["success"] is False

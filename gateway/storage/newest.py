@@ -1,0 +1,70 @@
+"""The newest value of each property, kept beside the journal in the same transaction.
+
+Owns the rule of what is newer: the later observation, and of two at the same instant the one that arrived later. A late
+reading thus never replaces a newer one. Devices that were heard lately are held in memory; the others are read when
+they speak again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from gateway.core.flow import Message, Quality
+
+Points = dict[str, tuple[Any, Quality, int, int]]
+"""Property -> value, quality, observed_at_ms, received_at_ms."""
+
+_decode = msgspec.json.Decoder(Points).decode
+
+
+class Newest:
+    """Merges messages into the newest points of their devices.
+
+    Bounds: devices in memory, the quietest go; properties of one device, more stand in the history only.
+    """
+
+    def __init__(self, most_devices: int, most_properties: int) -> None:
+        """Hold nothing yet."""
+        self._most_devices = most_devices
+        self._most_properties = most_properties
+        self._devices: OrderedDict[int, Points] = OrderedDict()
+
+    def merge(self, connection: sqlite3.Connection, messages: Iterable[Message]) -> dict[int, Points]:
+        """Take messages in order; returns the points of every device they concern, to be stored."""
+        touched: dict[int, Points] = {}
+        for message in messages:
+            key = message.device_key
+            points = touched.get(key)
+            if points is None:
+                points = touched[key] = self._points(connection, key)
+            observed, received, qualities = message.observed_at_ms, message.received_at_ms, message.quality
+            for name, value in message.values.items():
+                known = points.get(name)
+                if known is None:
+                    if len(points) >= self._most_properties:
+                        continue
+                elif known[2] > observed:
+                    continue
+                quality = Quality.GOOD if qualities is None else qualities.get(name, Quality.GOOD)
+                points[name] = (value, quality, observed, received)
+        while len(self._devices) > self._most_devices:
+            self._devices.popitem(last=False)
+        return touched
+
+    def forget(self) -> None:
+        """What was merged was not kept: believe the database again."""
+        self._devices.clear()
+
+    def _points(self, connection: sqlite3.Connection, key: int) -> Points:
+        points = self._devices.get(key)
+        if points is None:
+            row = connection.execute("SELECT points FROM latest WHERE device_key = ?", (key,)).fetchone()
+            points = self._devices[key] = {} if row is None else _decode(row[0])
+        else:
+            self._devices.move_to_end(key)
+        return points
