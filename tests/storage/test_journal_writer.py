@@ -21,7 +21,6 @@ from gateway.core.errors import ConfigError, NotReady, StorageFailed
 from gateway.core.flow import Commit, CredentialHash, DeadLetter, Event, NewDevice, Quality, Seen
 from gateway.core.journal import Journal
 from gateway.storage.batch import insert
-from gateway.storage.newest import Newest
 from gateway.storage.config import JournalConfig
 from gateway.storage.database import Database
 from gateway.storage.devices import SqlDeviceRepository
@@ -115,13 +114,14 @@ async def test_everything_of_a_commit_is_in_the_file(
     assert journal.totals() == {"stored": 3, "shed:checksum": 1}
 
 
-async def test_of_the_sessions_of_one_group_the_last_wins(
+async def test_of_the_newest_values_and_sessions_of_one_group_the_last_wins(
     database: Database, journal: JournalWriter, stored_device: Device
 ) -> None:
     commits = [
         a_commit(a_message(v=number), seen={1: Seen(1, online=number % 2 == 0, at_ms=number)}) for number in range(4)
     ]
     assert await outcomes(journal, commits) == [None] * 4
+    assert [value.value for value in await SqlHistoryRepository(database).latest(SCOPE, "d1")] == [3]
     (device,) = await SqlDeviceRepository(database).all_devices()
     assert (device.online, device.last_seen_ms) == (False, 3)
 
