@@ -10,7 +10,7 @@ from fakes.api_fakes import ApiBench, api_bench
 from fakes.identity_fakes import PASSWORD, ManualClock
 
 from gateway.core.errors import StorageFailed
-from gateway.core.flow import Commit, Event, Latest, Message, Quality
+from gateway.core.flow import Commit, Event, Message
 from gateway.core.scope import system_scope
 from gateway.storage.database import Database
 from gateway.storage.writer import JournalWriter
@@ -43,9 +43,8 @@ def message(key: int, at_ms: int, value: Any) -> Message:
 async def measured(api: ApiBench, database: Database, *values: Any) -> None:
     await api.with_device()
     key = api.catalog.device(system_scope(), "d1").key
-    latest = Latest(key, {"temperature": (values[-1], Quality.GOOD, AT, AT)})
     messages = [message(key, AT + at * 1000, value) for at, value in enumerate(values)]
-    await stored(database, Commit(messages=messages, latest={key: latest}))
+    await stored(database, Commit(messages=messages))
 
 
 async def test_a_logout_survives_a_restart(database: Database) -> None:
