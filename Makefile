@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-PLUGIN_SOURCES := $(wildcard plugins/*/plugin.toml plugins/*/*.c plugins/*/*.h plugins/sdk/*.h)
+PLUGIN_SOURCES := $(wildcard plugins/*/plugin.toml plugins/*/src/* plugins/sdk/*.h)
 
-.PHONY: run test soak bench lint format setup peers plugins lock clean
+.PHONY: run test soak bench lint format docs setup peers plugins lock clean
 .DEFAULT_GOAL := run
 
 run: setup
@@ -29,6 +29,11 @@ lint: setup $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Schemas and the page of the configuration are written from the types; tests fail on a difference.
+docs: setup $(VENV)/.dev
+	$(BIN)/python schemas/generate.py
+	$(BIN)/python docs/generate.py
 
 setup: $(VENV)/.run plugins
 

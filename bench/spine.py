@@ -52,7 +52,7 @@ def _throughput(connections: int, burst: int) -> tuple[str, str, str]:
         _settle(gateway, before + sent)
         wall, cpu = time.perf_counter() - wall, _cpu_s(gateway) - cpu
         memory = sum(process.memory_info().rss for process in _processes(gateway)) / 1e6
-        evaluated = sum(v for k, v in gateway.metrics().items() if k.startswith("gateway_rule_evaluated_total"))
+        evaluated = sum(v for k, v in gateway.metrics().items() if k.startswith("gateway_rule_calls_total"))
     what = f"{connections} connections, {burst} frames a segment"
     note = f"{sent / wall:,.0f}/s wall, RSS {memory:.0f} MB, {sent} sent and stored, {evaluated:.0f} rule calls"
     return what, f"{sent / cpu:,.0f} msg/CPU-s", note

@@ -80,13 +80,14 @@ def insert(
         _CREDENTIALS,
         (v for c in commits for k in c.credentials for v in (k.device_key, k.digest, k.source)),
     )
-    stored = _put_messages(connection, commits, next_seq)
+    messages = commits[0].messages if len(commits) == 1 else [message for c in commits for message in c.messages]
+    _put_messages(connection, messages, next_seq)
     seen: dict[int, Seen] = {}
     ledger: Counter[str] = Counter()
     for commit in commits:
         seen.update(commit.seen)
         ledger.update(commit.ledger)
-    _put_latest(connection, newest.merge(connection, (m for c in commits for m in c.messages)))
+    _put_latest(connection, newest.merge(connection, messages))
     _put(connection, _SEEN, (v for key, state in seen.items() for v in (key, state.online, state.at_ms)))
     _put_events(connection, [event for commit in commits for event in commit.events])
     _put(
@@ -94,15 +95,14 @@ def insert(
         _DEAD_LETTERS,
         _dead_letters(chain.from_iterable(c.dead_letters for c in commits), dead_letter_bytes),
     )
-    ledger[MESSAGES] = stored
+    ledger[MESSAGES] = len(messages)
     _put(connection, _LEDGER, (v for name, count in ledger.items() if count for v in (name, count)))
     return ledger
 
 
-def _put_messages(connection: sqlite3.Connection, commits: list[Commit], next_seq: int) -> int:
-    messages = commits[0].messages if len(commits) == 1 else [m for c in commits for m in c.messages]
+def _put_messages(connection: sqlite3.Connection, messages: list[Message], next_seq: int) -> None:
     if not messages:
-        return 0
+        return
     texts = _texts([message.values for message in messages])
     flat: list[Any] = []
     extend = flat.extend
@@ -119,7 +119,6 @@ def _put_messages(connection: sqlite3.Connection, commits: list[Commit], next_se
             )
         )
     _put(connection, _MESSAGES, flat)
-    return len(messages)
 
 
 def _quality(message: Message) -> str | None:

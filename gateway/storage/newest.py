@@ -1,15 +1,15 @@
 """The newest value of each property, kept beside the journal in the same transaction.
 
 Owns the rule of what is newer: the later observation, and of two at the same instant the one that arrived later. A late
-reading thus never replaces a newer one. Devices that were heard lately are held in memory; the others are read when
-they speak again.
+reading thus never replaces a newer one; and since nothing is observed after it was received, a device whose clock runs
+ahead does not pin its values. Devices that were heard lately are held in memory, the others are read when they speak.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -34,27 +34,38 @@ class Newest:
         self._most_properties = most_properties
         self._devices: OrderedDict[int, Points] = OrderedDict()
 
-    def merge(self, connection: sqlite3.Connection, messages: Iterable[Message]) -> dict[int, Points]:
-        """Take messages in order; returns the points of every device they concern, to be stored."""
+    def merge(self, connection: sqlite3.Connection, messages: Sequence[Message]) -> dict[int, Points]:
+        """Take messages in order of arrival; returns the points of every device they concern, to be stored."""
         touched: dict[int, Points] = {}
-        for message in messages:
+        newest: dict[int, Message] = {}
+        for message in reversed(messages):
             key = message.device_key
-            points = touched.get(key)
-            if points is None:
-                points = touched[key] = self._points(connection, key)
-            observed, received, qualities = message.observed_at_ms, message.received_at_ms, message.quality
-            for name, value in message.values.items():
-                known = points.get(name)
-                if known is None:
-                    if len(points) >= self._most_properties:
-                        continue
-                elif known[2] > observed:
-                    continue
-                quality = Quality.GOOD if qualities is None else qualities.get(name, Quality.GOOD)
-                points[name] = (value, quality, observed, received)
+            last = newest.get(key)
+            if last is None:
+                newest[key] = message
+                touched[key] = self._points(connection, key)
+            elif message.observed_at_ms <= last.observed_at_ms and message.values.keys() == last.values.keys():
+                continue  # the usual case under load: the last message of the batch says it all
+            self._take(touched[key], message, overtaken=last is not None)
         while len(self._devices) > self._most_devices:
             self._devices.popitem(last=False)
         return touched
+
+    def _take(self, points: Points, message: Message, *, overtaken: bool) -> None:
+        """Put in what is newer. `overtaken`: later arrivals are in already, and win at the same instant."""
+        received, qualities = message.received_at_ms, message.quality
+        observed = min(message.observed_at_ms, received)
+        for name, value in message.values.items():
+            known = points.get(name)
+            if known is None:
+                if len(points) >= self._most_properties:
+                    continue
+            else:
+                at = min(known[2], known[3])
+                if at > observed or (overtaken and at == observed):
+                    continue
+            quality = Quality.GOOD if qualities is None else qualities.get(name, Quality.GOOD)
+            points[name] = (value, quality, message.observed_at_ms, received)
 
     def forget(self) -> None:
         """What was merged was not kept: believe the database again."""

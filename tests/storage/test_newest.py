@@ -64,6 +64,13 @@ def test_a_device_that_invents_names_for_ever_has_a_bounded_number_of_newest_val
     assert values == {"p0": 9, "p1": 1, "p2": 2}
 
 
+def test_a_device_whose_clock_runs_ahead_does_not_pin_its_values(connection: sqlite3.Connection) -> None:
+    newest = Newest(10, 10)
+    ahead = Message("default", "p", "d1", 1, 9_999_999, 1000, {"v": 1})
+    merged(newest, connection, ahead)
+    assert merged(newest, connection, Message("default", "p", "d1", 1, 2000, 2005, {"v": 2})) == {"v": 2}
+
+
 def test_quality_travels_with_the_value(connection: sqlite3.Connection) -> None:
     message = a_message(1000, 1, {"v": Quality.OUT_OF_RANGE}, v=99, w=1)
     points = Newest(10, 10).merge(connection, [message])[1]

@@ -126,7 +126,6 @@ def test_a_damaged_file_is_refused_and_left_as_it_is(path: Path, content: bytes)
 
 
 def test_a_file_that_another_process_holds_is_not_ready(path: Path) -> None:
-    migrate(path, 1)
     with closing(sqlite3.connect(path, isolation_level=None)) as holder:
         holder.execute("BEGIN EXCLUSIVE")
         with pytest.raises(NotReady, match="locked by another process"):
@@ -135,5 +134,13 @@ def test_a_file_that_another_process_holds_is_not_ready(path: Path) -> None:
     migrate(path, 0.05)
 
 
-def test_the_newest_revision_is_known() -> None:
-    assert head() == "0001"
+def test_a_file_of_this_version_opens_although_another_process_writes_to_it(path: Path) -> None:
+    migrate(path, 1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        migrate(path, 0.05)
+        holder.execute("ROLLBACK")
+
+
+def test_the_newest_revision_is_known_without_alembic_and_is_alembics() -> None:
+    assert head() == ScriptDirectory.from_config(alembic_config()).get_current_head() == "0001"
