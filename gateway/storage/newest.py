@@ -37,22 +37,24 @@ class Newest:
     def merge(self, connection: sqlite3.Connection, messages: Sequence[Message]) -> dict[int, Points]:
         """Take messages in order of arrival; returns the points of every device they concern, to be stored."""
         touched: dict[int, Points] = {}
-        newest: dict[int, Message] = {}
+        last: dict[int, Message] = {}
+        taken: dict[int, set[str]] = {}
         for message in reversed(messages):
             key = message.device_key
-            last = newest.get(key)
-            if last is None:
-                newest[key] = message
+            later = last.get(key)
+            if later is None:
+                last[key] = message
+                taken[key] = set()
                 touched[key] = self._points(connection, key)
-            elif message.observed_at_ms <= last.observed_at_ms and message.values.keys() == last.values.keys():
+            elif message.observed_at_ms <= later.observed_at_ms and message.values.keys() == later.values.keys():
                 continue  # the usual case under load: the last message of the batch says it all
-            self._take(touched[key], message, overtaken=last is not None)
+            self._take(touched[key], message, taken[key])
         while len(self._devices) > self._most_devices:
             self._devices.popitem(last=False)
         return touched
 
-    def _take(self, points: Points, message: Message, *, overtaken: bool) -> None:
-        """Put in what is newer. `overtaken`: later arrivals are in already, and win at the same instant."""
+    def _take(self, points: Points, message: Message, taken: set[str]) -> None:
+        """Put in what is newer. `taken`: names that a later arrival has set; it wins at the same instant."""
         received, qualities = message.received_at_ms, message.quality
         observed = min(message.observed_at_ms, received)
         for name, value in message.values.items():
@@ -62,10 +64,11 @@ class Newest:
                     continue
             else:
                 at = min(known[2], known[3])
-                if at > observed or (overtaken and at == observed):
+                if at > observed or (at == observed and name in taken):
                     continue
             quality = Quality.GOOD if qualities is None else qualities.get(name, Quality.GOOD)
             points[name] = (value, quality, message.observed_at_ms, received)
+            taken.add(name)
 
     def forget(self) -> None:
         """What was merged was not kept: believe the database again."""
