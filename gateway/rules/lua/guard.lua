@@ -2,7 +2,7 @@
 -- Knows nothing of rules or scenes. Returns the guarded environment and the three calls that a host API needs.
 local max_steps, max_cpu_s, max_text, max_work = ...
 
-local error, pcall, xpcall, type, tostring, select = error, pcall, xpcall, type, tostring, select
+local error, pcall, type, tostring, select = error, pcall, type, tostring, select
 local rawget, setmetatable, next = rawget, setmetatable, next
 local sethook, getinfo, clock = debug.sethook, debug.getinfo, os.clock
 local tointeger, floor = math.tointeger, math.floor
@@ -12,8 +12,8 @@ local format, rep, concat, insert, remove = string.format, string.rep, table.con
 -- Budget ---------------------------------------------------------------------------------------------------------
 
 local INTERVAL <const> = 1000 -- instructions between two looks at the budget: a hook call costs about 100 of them
-local used, started, spent = 0, nil, nil
-local tick
+local inside, used, started, spent = false, 0, nil, nil
+local tick, settle, bounded
 
 -- Ends the present call for good: `spent` stays set, so that nothing that catches the error can go on.
 local function overrun(reason)
@@ -40,9 +40,15 @@ end
 
 function tick()
   if spent then
+    local caller = getinfo(2, "f").func
+    if caller == settle or caller == bounded then -- the call is over
+      sethook(tick, "", INTERVAL)
+      return
+    end
     sethook(tick, "", 1)
     error(spent, 0)
   end
+  if not inside then return end
   used = used + INTERVAL
   if used > max_steps then overrun("instruction budget spent") end
   look_at_clock()
@@ -55,13 +61,7 @@ local function charge(steps)
   if used > max_steps then overrun("instruction budget spent") end
 end
 
-local function begin()
-  used, started = 0, nil
-  if spent then
-    spent = nil
-    sethook(tick, "", INTERVAL)
-  end
-end
+local function begin(script) inside, used, started, spent = script, 0, nil, nil end
 
 -- A caught error may be the budget's: it is raised again at once.
 local function go_on(...)
@@ -195,7 +195,23 @@ local function parse(pattern)
   return items
 end
 
-local function gives_back(items, i)
+-- From which items on the rest of the pattern cannot fail, so that nothing before it is ever asked to give back: all
+-- may match nothing, and where the end is asked for, some `.*` reaches it.
+local function certain_rests(items)
+  local certain, ending = {}, items[#items] ~= nil and items[#items].last
+  local reaches = not ending
+  certain[#items + 1] = true
+  for i = ending and #items - 1 or #items, 1, -1 do
+    local item = items[i]
+    if item.quantifier == "" or item.quantifier == "+" then break end
+    reaches = reaches or item.class == "." and item.quantifier ~= "?"
+    certain[i] = reaches
+  end
+  return certain
+end
+
+local function gives_back(items, i, certain)
+  if certain[i + 1] then return false end
   local own = members(items[i].class)
   for j = i + 1, #items do
     local follower = items[j]
@@ -210,19 +226,21 @@ end
 local function analyse(pattern)
   if #pattern > 1000 then error("pattern too long", 0) end
   local items = parse(pattern)
-  local power, factor, repeats = byte(pattern, 1) == 94 and 0 or 1, #items + 1, false
+  local power, factor, repeats = byte(pattern, 1) == 94 and 0 or 1, 1, false
+  local certain = certain_rests(items)
   for i = 1, #items do
     local quantifier = items[i].quantifier
     if items[i].opaque then
       repeats = true
     elseif quantifier ~= "" then
       repeats = repeats or quantifier ~= "?"
-      if gives_back(items, i) then
+      if gives_back(items, i, certain) then
         if quantifier == "?" then factor = factor * 2 else power = power + 1 end
       end
     end
   end
-  return { power = repeats and power + 1 or power, factor = factor }
+  if repeats then power = power + 1 else factor = factor * (#items + 1) end
+  return { power = power, factor = factor }
 end
 
 local analysed, analysed_count = {}, 0
@@ -358,9 +376,18 @@ end
 -- Errors, coroutines and metatables ------------------------------------------------------------------------------
 
 local function caught_pcall(...) return go_on(pcall(...)) end
-local function caught_xpcall(...) return go_on(xpcall(...)) end
 
-local create, resume = coroutine.create, coroutine.resume
+-- Hooks sleep while a message handler runs for an error that a hook raised, so handlers run after the error has passed.
+local function handled(handler, ok, ...)
+  if spent then error(spent, 0) end
+  if ok then return true, ... end
+  local _, result = go_on(pcall(handler, ...))
+  return false, result
+end
+
+local function caught_xpcall(body, handler, ...) return handled(handler, pcall(body, ...)) end
+
+local create, resume, close = coroutine.create, coroutine.resume, coroutine.close
 
 -- A new coroutine has a hook of its own and could run one interval unseen: it pays for that in advance.
 local function watched(body)
@@ -383,7 +410,10 @@ local coroutines = {
     return function(...) return unwrap(resume(thread, ...)) end
   end,
   resume = function(...) return go_on(resume(...)) end,
-  close = function(...) return go_on(coroutine.close(...)) end,
+  close = function(thread)
+    if spent then error(spent, 0) end -- hooks sleep in a coroutine that the budget ended
+    return go_on(close(thread))
+  end,
   yield = coroutine.yield,
   status = coroutine.status,
   running = coroutine.running,
@@ -419,16 +449,18 @@ env._G = env
 
 -- Runs `body` within a fresh budget. Returns true and its results; or false, the error as text, and whether it was an
 -- overrun rather than an ordinary error.
-local function settle(ok, ...)
-  if spent then return false, spent, true end
+function settle(ok, ...)
+  local reason = spent
+  begin(false)
+  if reason then return false, reason, true end
   if ok then return true, ... end
   local problem = (...)
   if type(problem) ~= "string" then problem = "(error object is a " .. type(problem) .. " value)" end
   return false, problem, problem == "not enough memory"
 end
 
-local function bounded(body, ...)
-  begin()
+function bounded(body, ...)
+  begin(true)
   return settle(pcall(body, ...))
 end
 
