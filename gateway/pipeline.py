@@ -400,8 +400,6 @@ class Pipeline:
         """Encode and send the acknowledgements: one write per connection."""
         answers: dict[Link, list[bytes]] = {}
         for link, codec, request in turn.acks:
-            if link.closed:
-                continue
             try:
                 answers.setdefault(link, []).append(codec.encode(request))
             except CodecError as failure:

@@ -45,5 +45,8 @@ class FrameSink(Protocol):
         ...
 
     def closed(self, connection: Connection, reason: str) -> None:
-        """The connection is gone; called exactly once after `opened`."""
+        """Nothing more arrives; called exactly once after `opened`.
+
+        What is sent from now on still reaches a peer that closed only its own half.
+        """
         ...

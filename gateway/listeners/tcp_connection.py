@@ -47,7 +47,7 @@ class Wiring:
 
 
 class TcpConnection(asyncio.Protocol):
-    """Implements `Connection`. The first reason to close wins; `sink.closed` follows when the socket is gone."""
+    """Implements `Connection`. The first reason to close wins; `sink.closed` follows when nothing more arrives."""
 
     __slots__ = (
         "_admitted",
@@ -57,6 +57,7 @@ class TcpConnection(asyncio.Protocol):
         "_framer",
         "_gap_timer",
         "_holds",
+        "_left",
         "_opened",
         "_reason",
         "_timer",
@@ -90,6 +91,7 @@ class TcpConnection(asyncio.Protocol):
         self._reason: str | None = None
         self._opened = False
         self._eof = False
+        self._left = False
         self._admitted = False
         self.handshake: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -235,12 +237,13 @@ class TcpConnection(asyncio.Protocol):
 
     @override
     def eof_received(self) -> bool:
-        """Keep a half-closed plain connection open a little: it may wait for its last acknowledgements."""
+        """Tell the sink, and keep a half-closed plain connection open a little for its last acknowledgements."""
         self._eof = True
         if self._reason is not None or self._wiring.tls is not None:
             return False
         self._end_of_stream()
         if self._reason is None:
+            self._leave(_end(None, eof=True))
             self._cancel_timers()
             self._timer = self._loop.call_later(self._wiring.limits.linger_s, self._transport.close)
         return True
@@ -264,9 +267,14 @@ class TcpConnection(asyncio.Protocol):
         reason = self._reason or _end(exc, eof=self._eof)
         self._reason = reason
         self._wiring.stats.closed[reason] += 1
-        self._wiring.sink.closed(self, reason)
+        self._leave(reason)
 
     # How it goes on from there.
+
+    def _leave(self, reason: str) -> None:
+        if not self._left:
+            self._left = True
+            self._wiring.sink.closed(self, reason)
 
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:
