@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,8 @@ class ScriptFolder:
             if self._seen.get(path) == stamp:
                 return None
             self._seen[path] = stamp
+            if not stat.S_ISREG(status.st_mode):  # a pipe would never end
+                return ScriptFile(path.stem, path, b"", "is no regular file")
             if status.st_size > self._most_bytes:
                 self._sources.pop(path, None)
                 return ScriptFile(path.stem, path, b"", f"the file is larger than {self._most_bytes} bytes")

@@ -1,4 +1,4 @@
-"""Rules and scenes without the rest of a gateway: effects that remember, and rooms with real workers in a temporary folder."""
+"""Rules and scenes without the rest of a gateway: effects that remember, and a rules host with a real worker."""
 
 from __future__ import annotations
 

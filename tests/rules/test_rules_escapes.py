@@ -47,7 +47,9 @@ ENDLESS = {
         SPIN + "local c = coroutine.create(function() local x <close> = setmetatable({}, {__close = spin})"
         " coroutine.yield() end) coroutine.resume(c) coroutine.close(c) spin()"
     ),
-    "yields without end": "local c = coroutine.wrap(function() while true do coroutine.yield() end end) while true do c() end",
+    "yields without end": (
+        "local c = coroutine.wrap(function() while true do coroutine.yield() end end) while true do c() end"
+    ),
     "__index": SPIN + "local t = setmetatable({}, {__index = spin}) local x = t.x",
     "__newindex": SPIN + "setmetatable({}, {__newindex = spin}).x = 1",
     "__tostring": SPIN + "tostring(setmetatable({}, {__tostring = spin}))",

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from lupa import lua54
 
@@ -36,6 +36,10 @@ def _tuple(result: Any) -> tuple[Any, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
+def too_dear(found: tuple[Any, ...]) -> bool:
+    return found[0] is False and b"costs too much" in found[1]
+
+
 PIECES = st.sampled_from(
     ["a", "b", "%d", "%a", ".", "[ab]", "[^a]", "[%d_]", "-", "%-", "%.", "%s", "(a)", "(.)", "()", "$", "^", "%w", "x"]
 )
@@ -50,6 +54,7 @@ SUBJECTS = st.text(st.sampled_from("aab1-_. x"), max_size=12)
 def test_a_cheap_pattern_matches_as_in_plain_lua(subject: str, pattern: str, call: str, init: int) -> None:
     given_ = subject.encode(), pattern.encode(), init
     expected, found = plain(f"string.{call}", *given_), guarded(f"string.{call}", *given_)
+    assume(not too_dear(found))
     assert found[0] == expected[0], (expected, found)
     if expected[0]:
         assert found == expected
@@ -60,6 +65,7 @@ def test_a_cheap_pattern_matches_as_in_plain_lua(subject: str, pattern: str, cal
 def test_a_cheap_substitution_is_that_of_plain_lua(subject: str, pattern: str) -> None:
     expected = plain("string.gsub", subject.encode(), pattern.encode(), b"<%0>")
     found = guarded("string.gsub", subject.encode(), pattern.encode(), b"<%0>")
+    assume(not too_dear(found))
     assert found[0] == expected[0], (expected, found)
     if expected[0]:
         assert found == expected
@@ -122,7 +128,7 @@ def test_the_guarded_library_answers_as_expected(call: str, given_: tuple[Any, .
 @given(st.lists(st.tuples(PIECES, st.sampled_from(["*", "+", "-", "?", ""])), max_size=7), st.integers(1, 60))
 @settings(max_examples=150, deadline=None)
 def test_a_pattern_that_is_let_through_costs_what_was_promised(parts: list[tuple[str, str]], length: int) -> None:
-    """The cost analysis may refuse too much, never too little: a subject made to backtrack stays within the CPU bound."""
+    """The analysis may refuse too much, never too little: a subject made to backtrack stays within the bound."""
     pattern = "".join(piece + mark for piece, mark in parts).encode() + b"!"
     for letter in (b"a", b"1", b" "):
         before = time.process_time()
