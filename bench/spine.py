@@ -22,6 +22,7 @@ import uvloop
 from fakes.process import REPOSITORY, GatewayProcess
 
 from gateway.simulate import jt808
+from gateway.wasm.build import build_plugin
 
 PER_RUN = 400_000
 RULE = """
@@ -78,6 +79,7 @@ def _terminals() -> Iterable[tuple[str, str, str]]:
 
 def _bench_gateway(folder: Path) -> GatewayProcess:
     """A gateway with the benchmark's codec, product, listener and rule."""
+    build_plugin(REPOSITORY / "bench" / "plugins" / "telemetry5")
     (folder / "rules").mkdir()
     (folder / "rules" / "hot.lua").write_text(RULE)
     fields = {"temperature": "Cel", "humidity": "%", "pressure": "kPa", "voltage": "V", "current": "A"}
