@@ -9,46 +9,39 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 import structlog
 
-from gateway.core.bus import Bus, Overflow
+from gateway.core.bus import Bus, Overflow, Subscription
 from gateway.core.clock import Clock
 from gateway.core.errors import NotFound, NotReady
-from gateway.core.flow import AlarmChange, Event, Message, StateDelta
+from gateway.core.flow import Event, Message, StateDelta
 from gateway.core.log import safe_text
 from gateway.core.metrics import Sample
 from gateway.core.scope import DEFAULT_TENANT
 from gateway.core.tasks import Supervisor
+from gateway.rules.batches import Batches, Subject
 from gateway.rules.config import RulesConfig
-from gateway.rules.matching import Matcher
+from gateway.rules.decisions import Decisions
 from gateway.rules.model import RuleEffects, RuleStatus
 from gateway.rules.outbox import Outbox
 from gateway.rules.process import WorkerLost, WorkerProcess
 from gateway.rules.rulebook import Rule, Rulebook
 from gateway.rules.scripts import ScriptFile, ScriptFolder
 from gateway.rules.wire import (
-    EMPTY_STATE,
-    Action,
-    ClearAlarm,
     Evaluate,
     Evaluated,
-    Fault,
-    KnownState,
     Load,
     Loaded,
-    LogLine,
-    Plan,
-    RaiseAlarm,
-    SendCommand,
     ServeRules,
     Unload,
-    actions_decoder,
     declared_decoder,
     encoder,
-    state_decoder,
 )
 
 log = structlog.get_logger(__name__)
@@ -58,9 +51,17 @@ _STOP_S = 5.0
 _LOSSES = 3
 """Workers that may be lost over one batch, or one start, without a rule being named, before it is given up."""
 
-Subject = Message | Event
-Work = tuple[Sequence[Subject], frozenset[int]]
+Work: TypeAlias = tuple[Sequence[Subject], frozenset[int]]
 """Items to evaluate and the rules to leave out."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """A subscription with what was taken from it and is not evaluated yet, which outlives a restart of its part."""
+
+    queue: Subscription[Message] | Subscription[Event]
+    work: deque[Work] = field(default_factory=deque)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class RulesHost:
@@ -80,26 +81,19 @@ class RulesHost:
         self._supervisor = supervisor
         self._clock = clock
         self._bus = bus
-        self._effects = effects
         self._folder = ScriptFolder(Path(config.directory), config.files, config.limits.source_bytes)
         self._worker = WorkerProcess("rules", ServeRules(config))
         self._book = Rulebook(config, clock, DEFAULT_TENANT, initial_state)
         self._outbox = Outbox(effects, config.outbox, config.keep_s)
-        self._known: dict[int, dict[str, None]] = {}
+        self._batches = Batches(config, self._book, clock)
+        self._decisions = Decisions(config, self._book, self._batches, self._outbox, effects, supervisor)
         self._turn = asyncio.Lock()
-        self._ended = [asyncio.Event(), asyncio.Event()]
         self._messages = bus.messages.subscribe(
-            "rules",
-            config.queue_messages,
-            Overflow.DROP_OLDEST,
-            self._book.wants_message,
+            "rules", config.queue_messages, Overflow.DROP_OLDEST, self._book.wants_message
         )
         self._events = bus.events.subscribe("rules", config.queue_events, Overflow.DROP_OLDEST, self._book.wants_event)
-        self._commands = 0
-        self.evaluated = 0
+        self._lanes = (_Lane(self._messages), _Lane(self._events))
         self.skipped = 0
-        self.commands_refused = 0
-        self.log_lines_dropped = 0
 
     # What the outside sees -------------------------------------------------------------------------------------------
 
@@ -128,16 +122,30 @@ class RulesHost:
             yield Sample("gateway_rule_strikes_total", "Hangs, crashes, overruns.", "counter", rule, status.strikes)
             running = float(status.state == "running")
             yield Sample("gateway_rule_running", "Whether a rule runs.", "gauge", rule, running)
+        decisions = self._decisions
         for name, help_text, value in (
             ("gateway_rules_shed_total", "Messages and events that no rule saw.", self.shed),
             ("gateway_rules_worker_restarts_total", "Workers of rules replaced.", self.worker_restarts),
-            ("gateway_rules_commands_refused_total", "Commands of rules over the bound.", self.commands_refused),
-            ("gateway_rules_log_lines_dropped_total", "Log lines of rules over the bound.", self.log_lines_dropped),
+            (
+                "gateway_rules_commands_refused_total",
+                "Commands of rules over the bound.",
+                decisions.commands_refused,
+            ),
+            (
+                "gateway_rules_log_lines_dropped_total",
+                "Log lines of rules over the bound.",
+                decisions.log_lines_dropped,
+            ),
             ("gateway_rules_effects_retries_total", "Writes of effects tried again.", self._outbox.retries),
             ("gateway_rules_effects_refused_total", "Alarm changes that storage refused.", self._outbox.refused),
         ):
             yield Sample(name, help_text, "counter", {}, value)
         yield Sample("gateway_rules_waiting", "Messages and events that wait for rules.", "gauge", {}, self.waiting)
+
+    @property
+    def evaluated(self) -> int:
+        """Calls of all rules."""
+        return self._decisions.evaluated
 
     @property
     def worker_restarts(self) -> int:
@@ -163,8 +171,8 @@ class RulesHost:
         """Load the rules and begin to evaluate what the bus brings from now on."""
         await self._look()
         self._supervisor.start("rules-outbox", self._outbox.run)
-        self._supervisor.start("rules-messages", self._serve_messages)
-        self._supervisor.start("rules-events", self._serve_events)
+        for name, lane in zip(("rules-messages", "rules-events"), self._lanes, strict=True):
+            self._supervisor.start(name, partial(self._serve, lane))
         self._supervisor.start("rules-files", self._watch)
 
     async def stop(self) -> None:
@@ -173,7 +181,7 @@ class RulesHost:
         self._bus.messages.unsubscribe(self._messages)
         self._bus.events.unsubscribe(self._events)
         try:
-            await asyncio.wait_for(asyncio.gather(*(ended.wait() for ended in self._ended)), _STOP_S)
+            await asyncio.wait_for(asyncio.gather(*(lane.ended.wait() for lane in self._lanes)), _STOP_S)
         except TimeoutError:
             log.error("rules stopped before they saw everything", waiting=self.waiting)
         await self._supervisor.stop_part("rules-messages")
@@ -196,8 +204,13 @@ class RulesHost:
                 rule = self._book.remove(stem)
                 if rule is not None:
                     await self._unload(rule.id)
-            for file in changed:
-                await self._install(self._book.of_file(file), file)
+            while changed:
+                try:
+                    await self._install(self._book.of_file(changed[0]), changed[0])
+                except BaseException:
+                    self._folder.put_back(changed)
+                    raise
+                del changed[0]
 
     async def _install(self, rule: Rule, file: ScriptFile) -> None:
         """Load a new version of a rule; the present one stays until that worked."""
@@ -238,7 +251,7 @@ class RulesHost:
         return error
 
     async def _unload(self, version: int) -> None:
-        self._known.pop(version, None)
+        self._batches.forget(version)
         if version and self._worker.running:
             try:
                 await self._worker.ask(encoder.encode(Unload(version)), Unload)
@@ -252,7 +265,7 @@ class RulesHost:
         losses = 0
         while not self._worker.running:
             await self._worker.start()
-            self._known.clear()
+            self._batches.forget()
             try:
                 for rule in [rule for rule in self._book if rule.active and rule.good is not None]:
                     await self._reload(rule)
@@ -273,57 +286,55 @@ class RulesHost:
         if rule is None:
             return None
         text = "a call did not end; its worker was killed" if lost.hung else "the worker ended during a call"
-        self._strike(rule, text)
+        self._decisions.strike(rule, text)
         return rule
-
-    def _strike(self, rule: Rule, text: str) -> None:
-        if self._book.strike(rule, text):
-            log.error("rule stopped", rule=rule.name, error=rule.status.last_error)
 
     # Evaluation ------------------------------------------------------------------------------------------------------
 
-    async def _serve_messages(self) -> None:
+    async def _serve(self, lane: _Lane) -> None:
         most = self._config.batch_messages
-        while batch := await self._messages.take():
-            waiting = [*batch, *self._messages.take_all(most - len(batch))]
-            for first in range(0, len(waiting), most):
-                await self._evaluate(waiting[first : first + most])
-        self._ended[0].set()
+        while True:
+            if not lane.work:
+                batch = await lane.queue.take()
+                if not batch:
+                    break
+                waiting = [*batch, *lane.queue.take_all(most - len(batch))]
+                lane.work.extend((waiting[at : at + most], frozenset()) for at in range(0, len(waiting), most))
+            await self._evaluate(lane.work)
+        lane.ended.set()
 
-    async def _serve_events(self) -> None:
-        most = self._config.batch_messages
-        while batch := await self._events.take():
-            for first in range(0, len(batch), most):
-                await self._evaluate(batch[first : first + most])
-        self._ended[1].set()
-
-    async def _evaluate(self, items: Sequence[Subject]) -> None:
-        """Evaluate items in order, over as many workers as it takes."""
-        work: deque[Work] = deque([(items, frozenset())])
+    async def _evaluate(self, work: deque[Work]) -> None:
+        """Evaluate items in order, over as many workers as it takes; what was not answered stays in `work`."""
         losses: dict[tuple[int, int], int] = {}
         async with self._turn:
             while work:
-                items, without = work.popleft()
+                items, without = work[0]
                 await self._ready()
-                request = encoder.encode(self._request(items, without))
-                if len(request) > self._config.frame_bytes:
-                    work.extendleft(reversed(self._halves(items, without)))
-                    continue
+                request = encoder.encode(self._batches.request(items, without))
                 try:
-                    answer = await self._worker.ask(request, Evaluate)
+                    left, answer = await self._ask(request, items, without)
                 except WorkerLost as lost:
-                    work.extendleft(reversed(self._after(lost, items, without, losses)))
-                    continue
-                if not isinstance(answer, Evaluated):
-                    self.skipped += len(items)
-                    continue
-                done = max(1, answer.done)
-                if done < len(items):
-                    work.appendleft((items[done:], without))
-                await self._take(answer, items)
+                    left, answer = self._after(lost, items, without, losses), None
+                work.popleft()
+                work.extendleft(reversed(left))
+                if answer is not None:
+                    await self._decisions.take(answer, items)
+
+    async def _ask(
+        self, request: bytes, items: Sequence[Subject], without: frozenset[int]
+    ) -> tuple[list[Work], Evaluated | None]:
+        """What is left to do, and the answer if there is one. Raises WorkerLost."""
+        if len(request) > self._config.frame_bytes:
+            return self._halves(items, without), None
+        answer = await self._worker.ask(request, Evaluate)
+        if not isinstance(answer, Evaluated):
+            self.skipped += len(items)
+            return [], None
+        rest = items[max(1, answer.done) :]
+        return [(rest, without)] if rest else [], answer
 
     def _halves(self, items: Sequence[Subject], without: frozenset[int]) -> list[Work]:
-        self._known.clear()  # the request that named those states was not sent
+        self._batches.forget()  # the request that named those states was not sent
         if len(items) == 1:
             self.skipped += 1
             log.error("too large for the rules", device=items[0].device_id)
@@ -348,137 +359,3 @@ class RulesHost:
         guilty = max(0, lost.item)
         rest = (items[guilty:], without | {lost.script})
         return [(items[:guilty], without), rest] if guilty else [rest]
-
-    def _request(self, items: Sequence[Subject], without: frozenset[int]) -> Evaluate:
-        plans: dict[Plan, int] = {}
-        plan_of: list[int] = []
-        states: list[KnownState] = []
-        self._evict(states)
-        matcher = self._book.matcher
-        for item in items:
-            plan = _plan(matcher, item, without)
-            plan_of.append(plans.setdefault(plan, len(plans)))
-            device = item.device_id or ""
-            for rule, _ in plan:
-                known = self._known.setdefault(rule, {})
-                if device not in known:
-                    known[device] = None
-                    self._introduce(rule, device, states)
-        messages = [item for item in items if isinstance(item, Message)]
-        events = [item for item in items if isinstance(item, Event)] if not messages else []
-        return Evaluate(self._clock.now_ms(), list(plans), plan_of, states, messages, events)
-
-    def _evict(self, states: list[KnownState]) -> None:
-        for rule, known in self._known.items():
-            while len(known) > self._config.cached_states:
-                device = next(iter(known))
-                del known[device]
-                states.append(KnownState(rule, device, EMPTY_STATE))
-
-    def _introduce(self, version: int, device: str, states: list[KnownState]) -> None:
-        rule = self._book.by_id(version)
-        state = EMPTY_STATE if rule is None else self._book.state(rule, device)
-        if state != EMPTY_STATE:
-            states.append(KnownState(version, device, state))
-
-    # Effects ---------------------------------------------------------------------------------------------------------
-
-    async def _take(self, answer: Evaluated, items: Sequence[Subject]) -> None:
-        for version, calls in answer.calls.items():
-            self.evaluated += calls
-            rule = self._book.by_id(version)
-            if rule is not None:
-                rule.status.evaluated += calls
-        deltas = [delta for state in answer.states if (delta := self._remember(state)) is not None]
-        changes: list[AlarmChange] = []
-        for outcome in answer.outcomes:
-            rule = self._book.by_id(outcome.rule)
-            if rule is None:
-                continue
-            self.log_lines_dropped += outcome.dropped_lines
-            if outcome.actions is not None:
-                self._act(rule, items[outcome.item], outcome.actions, changes)
-        for fault in answer.faults:
-            self._fault(fault, items[fault.item])
-        if changes:
-            await self._outbox.put(changes, deltas)
-        else:
-            self._outbox.keep(deltas)
-
-    def _remember(self, state: KnownState) -> StateDelta | None:
-        rule = self._book.by_id(state.rule)
-        if rule is None:
-            return None
-        try:
-            data = state_decoder.decode(state.data)
-        except msgspec.MsgspecError as failure:
-            self._strike(rule, f"state: {failure}")
-            return None
-        self._book.remember(rule, state.device, state.data)
-        return StateDelta(self._book.tenant_id, rule.name, state.device, data)
-
-    def _act(self, rule: Rule, item: Subject, encoded: bytes, changes: list[AlarmChange]) -> None:
-        try:
-            actions = actions_decoder.decode(encoded)
-        except msgspec.MsgspecError as failure:
-            self._strike(rule, f"actions: {failure}")
-            return
-        for action in actions:
-            self._do(rule, item, action, changes)
-
-    def _do(self, rule: Rule, item: Subject, action: Action, changes: list[AlarmChange]) -> None:
-        at_ms = item.observed_at_ms if isinstance(item, Message) else item.at_ms
-        device = item.device_id or ""
-        match action:
-            case RaiseAlarm(severity, message, data):
-                changes.append(AlarmChange("raise", item.tenant_id, device, rule.name, at_ms, severity, message, data))
-            case ClearAlarm():
-                changes.append(AlarmChange("clear", item.tenant_id, device, rule.name, at_ms))
-            case SendCommand():
-                self._command(rule, item.tenant_id, action)
-            case LogLine(level, text):
-                self._log(rule, level, text)
-
-    def _fault(self, fault: Fault, item: Subject) -> None:
-        rule = self._book.by_id(fault.rule)
-        if rule is None:
-            return
-        if fault.actions is not None:
-            self._act(rule, item, fault.actions, [])  # log lines: a call that failed has no other effects
-        if not fault.overrun:
-            self._book.failed(rule, fault.text)
-            return
-        self._known.pop(fault.rule, None)
-        self._strike(rule, fault.text)
-        if fault.reload_error:
-            self._book.uninstall(rule, fault.reload_error)
-
-    def _log(self, rule: Rule, level: str, text: str) -> None:
-        if self._book.log_allowed(rule):
-            getattr(log, level)("rule says", rule=rule.name, text=safe_text(text, self._config.limits.log_line_bytes))
-        else:
-            self.log_lines_dropped += 1
-
-    def _command(self, rule: Rule, tenant_id: str, command: SendCommand) -> None:
-        if self._commands >= self._config.commands:
-            self.commands_refused += 1
-            self._book.failed(rule, f"command {command.name} refused: {self._commands} are in flight")
-            return
-        self._commands += 1
-        self._supervisor.spawn("rule-command", self._send(rule, tenant_id, command))
-
-    async def _send(self, rule: Rule, tenant_id: str, command: SendCommand) -> None:
-        timeout_s = command.timeout_s or self._config.command_timeout_s
-        try:
-            ended = await self._effects.command(
-                tenant_id, command.device, command.name, command.args, f"rule:{rule.name}", timeout_s
-            )
-        finally:
-            self._commands -= 1
-        if ended.get("error"):
-            self._book.failed(rule, f"command {command.name} to {command.device}: {ended['error']}")
-
-
-def _plan(matcher: Matcher, item: Subject, without: frozenset[int]) -> Plan:
-    plan = matcher.message_plan(item) if isinstance(item, Message) else matcher.event_plan(item)
-    return tuple(each for each in plan if each[0] not in without) if without else plan

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import mmap
-import os
 import socket
 import sys
 import tempfile
 from contextlib import suppress
+from pathlib import Path
 from typing import cast
 
 import msgspec
+import psutil  # type: ignore[import-untyped]  # its stubs are not among our dependencies
 import structlog
 from typing_extensions import override
 
+import gateway
 from gateway.core.log import safe_text
 from gateway.rules.config import SandboxLimits
 from gateway.rules.wire import (
@@ -31,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 _LOOKS = 4
 """How often the heartbeat is looked at within the time after which a silent call is killed."""
+_STARVED = 4
+"""How much longer a call may take that gets no CPU: on a machine that is too busy, no rule is at fault."""
 _START_S = 10.0
 """Time for a new process to take its first file: the interpreter's start on a busy machine."""
 
@@ -86,6 +90,14 @@ class _Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end("the worker is gone")
 
+    def close(self) -> None:
+        """Expect nothing more."""
+        self.lost = True
+        if self._awaited is not None:
+            self._awaited.cancel()
+        if self.transport is not None:
+            self.transport.abort()
+
     def _end(self, why: str) -> None:
         self.lost = True
         if self._awaited is not None and not self._awaited.done():
@@ -120,31 +132,39 @@ class WorkerProcess:
         await self.stop()
         self.starts += 1
         ours, theirs = socket.socketpair()
-        with tempfile.TemporaryFile(buffering=0) as shared, theirs:
-            shared.truncate(HEARTBEAT_SLOTS * 8)
-            self._slots = memoryview(mmap.mmap(shared.fileno(), HEARTBEAT_SLOTS * 8)).cast("q")
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "gateway.rules.worker",
-                str(theirs.fileno()),
-                str(shared.fileno()),
-                str(self._limits.process_bytes),
-                pass_fds=(theirs.fileno(), shared.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                env={key: os.environ[key] for key in ("PYTHONPATH", "LANG") if key in os.environ},
-            )
-        ours.setblocking(False)  # noqa: FBT003 - the socket's own signature
-        self._link = link = _Link(self._limits.answer_bytes)
-        await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=ours)
+        try:
+            with tempfile.TemporaryFile(buffering=0) as shared, theirs:
+                shared.truncate(HEARTBEAT_SLOTS * 8)
+                self._slots = memoryview(mmap.mmap(shared.fileno(), HEARTBEAT_SLOTS * 8)).cast("q")
+                self._process = await self._spawn(theirs.fileno(), shared.fileno())
+            ours.setblocking(False)  # noqa: FBT003 - the socket's own signature
+            self._link = link = _Link(self._limits.answer_bytes)
+            await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=ours)
+        except BaseException:
+            ours.close()
+            raise
         self._send(encoder.encode(self._greeting))
         log.info("worker started", worker=self.name, pid=self._process.pid)
 
+    async def _spawn(self, *descriptors: int) -> asyncio.subprocess.Process:
+        """Start the interpreter with nothing of this process but the two descriptors and the way to this package."""
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-m",
+            "gateway.rules.worker",
+            *(str(descriptor) for descriptor in descriptors),
+            str(self._limits.process_bytes),
+            pass_fds=descriptors,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            env={"PYTHONPATH": str(Path(gateway.__file__).parent.parent)},
+        )
+
     async def stop(self) -> None:
         """Kill the process and wait for its end."""
-        if self._link is not None and self._link.transport is not None:
-            self._link.transport.abort()
+        if self._link is not None:
+            self._link.close()
         self._link = None
         if self._process is not None:
             with suppress(ProcessLookupError):
@@ -157,14 +177,18 @@ class WorkerProcess:
 
         Raises WorkerLost; the process is dead then, whatever was the matter with it.
         """
-        if self._link is None or self._link.lost:
+        link = self._link
+        if link is None or link.lost:
             raise await self._lose(hung=False)
-        awaited = self._link.expect()
+        awaited = link.expect()
         self._send(request)
         try:
             if not await self._patience(awaited):
                 raise await self._lose(hung=True)
             answer: Answer = answer_decoder.decode(awaited.result())
+        except asyncio.CancelledError:
+            link.close()  # its answer would be taken for that of the next request
+            raise
         except ConnectionError:
             raise await self._lose(hung=False) from None
         except msgspec.MsgspecError as failure:
@@ -184,25 +208,31 @@ class WorkerProcess:
         Looks at the worker's progress and not at this loop's own clock alone: a loop that was busy elsewhere must not
         take an answer that already lies in the socket for a hang.
         """
-        look_s = self._limits.kill_after_ms / 1000 / _LOOKS
-        seen, since_s, idle_s = self._progress(), 0.0, 0.0
-        while not awaited.done():
-            await asyncio.wait((awaited,), timeout=look_s)
+        kill_s = self._limits.kill_after_ms / 1000
+        look_s = kill_s / _LOOKS
+        seen, cpu_s, still_s = self._progress(), 0.0, 0.0
+        while not (await asyncio.wait((awaited,), timeout=look_s))[0]:
             progress = self._progress()
-            if progress != seen:
-                seen, since_s, idle_s = progress, 0.0, 0.0
-            elif progress[0]:
-                since_s += look_s
-                if since_s >= look_s * _LOOKS:
-                    return awaited.done()
-            else:
-                idle_s += look_s
-                if idle_s >= _START_S:
-                    return awaited.done()
+            if progress != seen or not still_s:
+                seen, cpu_s, still_s = progress, self._cpu_s(), look_s
+                continue
+            still_s += look_s
+            busy = self._cpu_s() - cpu_s > (still_s - look_s) / 2
+            patience_s = (kill_s if busy else _STARVED * kill_s) if progress[0] else _START_S
+            if still_s >= patience_s:
+                return awaited.done()
         return True
 
     def _progress(self) -> tuple[int, int]:
         return self._slots[0], self._slots[2]
+
+    def _cpu_s(self) -> float:
+        """CPU time of the worker so far."""
+        try:
+            times = psutil.Process(self.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
 
     async def _lose(self, *, hung: bool) -> WorkerLost:
         script, item = self._slots[0], self._slots[1]

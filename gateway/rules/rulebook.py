@@ -128,7 +128,10 @@ class Rulebook:
         )
 
     def broken(self, rule: Rule, error: str) -> None:
-        """A version did not load; the one before goes on."""
+        """A version did not load; the one before goes on, unless it was stopped."""
+        if rule.status.state == "stopped":
+            self._by_id.pop(rule.id, None)
+            rule.id, rule.good = 0, None
         rule.status.state = "broken"
         self._note(rule, error)
 

@@ -5,6 +5,7 @@ Only numbers, booleans and byte strings cross into Lua and back; never a Python 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -20,12 +21,13 @@ LuaError = lua54.LuaError
 _CHUNKS: Final = {path.stem: path.read_bytes() for path in (Path(__file__).parent / "lua").glob("*.lua")}
 _CLOSE_THE_DOOR: Final = b"python, package, debug, io, os, require, dofile, loadfile, collectgarbage = nil"
 _SCALARS: Final = frozenset({float, int, bool, type(None)})
+_SCALARS_AND_TEXT: Final = _SCALARS | {str}
 _SHAPES: Final = 256
 """Message shapes with a compiled entry, per rule; a device that invents shapes only makes it compile again."""
 _SHAPE_FIELDS: Final = 100
 """Fields up to which a message enters as arguments (Lua allows some 250); larger ones enter packed."""
 
-Result = tuple[int, "bytes | None", "bytes | None", int] | None
+Result = tuple[int, "bytes | None"] | tuple[int, "bytes | None", "bytes | None", int] | None
 """What a call answers: see `finish` in lua/rule.lua."""
 
 
@@ -86,7 +88,7 @@ class RuleSandbox:
 
     def load(self, source: bytes, name: str) -> tuple[str, bytes]:
         """Run the file; returns the error, or "" and what it declares."""
-        return _loaded(self._start(source, name.encode()))
+        return _loaded(self._start, source, name)
 
     def set_state(self, device: str, data: bytes | None) -> None:
         """Let the rule remember a device from now on."""
@@ -96,15 +98,13 @@ class RuleSandbox:
         """Call a message handler."""
         quality = msgspec.msgpack.encode(message.quality) if message.quality else None
         values = message.values
-        scalars: list[Any] = []
-        for value in values.values():
-            if value.__class__ in _SCALARS:
-                scalars.append(value)
-            elif value.__class__ is str:
-                scalars.append(value.encode())
-            else:
+        kinds = set(map(type, values.values()))
+        scalars: Iterable[Any] = values.values()
+        if not kinds <= _SCALARS:
+            if not kinds <= _SCALARS_AND_TEXT:
                 return self._packed(handler, message, quality)
-        if len(scalars) > _SHAPE_FIELDS:
+            scalars = [value.encode() if value.__class__ is str else value for value in scalars]
+        if len(values) > _SHAPE_FIELDS:
             return self._packed(handler, message, quality)
         enter = self._shapes.get((message.product_id, *values)) or self._shape(message.product_id, *values)
         result: Result = enter(
@@ -170,7 +170,7 @@ class SceneSandbox:
 
     def load(self, source: bytes, name: str) -> tuple[str, bytes]:
         """Run the file; returns the error, or "" and what it declares."""
-        return _loaded(self._start(source, name.encode()))
+        return _loaded(self._start, source, name)
 
     def begin(self, run: str, now_ms: int, args: bytes) -> Slice:
         """Start a run."""
@@ -185,10 +185,12 @@ class SceneSandbox:
         self._drop(run.encode())
 
 
-def _loaded(answer: bytes | tuple[None, bytes]) -> tuple[str, bytes]:
-    if isinstance(answer, tuple):
-        return "", answer[1]
-    return shown(answer), b""
+def _loaded(start: Any, source: bytes, name: str) -> tuple[str, bytes]:
+    try:
+        answer: bytes | tuple[None, bytes] = start(source, name.encode())
+    except LuaError as failure:  # no memory even for the error
+        return shown(str(failure)), b""
+    return ("", answer[1]) if isinstance(answer, tuple) else (shown(answer), b"")
 
 
 def _slice(outcome: bytes, argument: Any, _overrun: object, log: bytes) -> Slice:

@@ -77,9 +77,13 @@ class SceneScripts:
             changed, gone = await asyncio.to_thread(self._folder.look)
             for name in gone:
                 await self._unload(self.scenes.pop(name).version)
-            for file in changed:
-                status = SceneStatus(name=file.name, path=str(file.path), state="broken")
-                await self._install(self.scenes.setdefault(file.name, Scene(status)), file)
+            while changed:
+                try:
+                    await self._install(self._scene_of(changed[0]), changed[0])
+                except BaseException:
+                    self._folder.put_back(changed)
+                    raise
+                del changed[0]
 
     async def start_run(self, scene: str, run: str, now_ms: int, args: bytes) -> Slice:
         """Start a run. Raises WorkerLost, NotReady."""
@@ -104,6 +108,10 @@ class SceneScripts:
     async def stop(self) -> None:
         """End the worker."""
         await self._worker.stop()
+
+    def _scene_of(self, file: ScriptFile) -> Scene:
+        status = SceneStatus(name=file.name, path=str(file.path), state="broken")
+        return self.scenes.setdefault(file.name, Scene(status))
 
     async def _slice(self, request: StartRun | ResumeRun) -> Slice:
         answer = await self._worker.ask(encoder.encode(request), type(request))

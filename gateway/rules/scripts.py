@@ -47,6 +47,11 @@ class ScriptFolder:
             self._seen.pop(path)
             self._sources.pop(path, None)
 
+    def put_back(self, files: list[ScriptFile]) -> None:
+        """Tell of these files again: they could not be taken."""
+        for file in files:
+            self.forget(file.name)
+
     def _changed(self, path: Path) -> ScriptFile | None:
         try:
             status = path.stat()

@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from gateway.core.flow import Event, Message
 from gateway.rules.config import RulesConfig, ScenesConfig
@@ -115,82 +116,85 @@ class RuleWorker:
         for rule in {rule for plan in request.plans for rule, _ in plan} & self._rules.keys():
             self._rules[rule].set_now(request.now_ms)
         items: Sequence[Message | Event] = request.messages or request.events
-        result = Evaluated(0, {}, [], [], [])
-        batch = _Batch(self, request.plans, result)
+        batch = _Batch(self._rules, self._heartbeat, request)
         ends = time.perf_counter() + self._config.limits.slice_ms / 1000
         room = self._config.limits.answer_bytes // 2
-        for item, (subject, plan) in enumerate(zip(items, request.plan_of, strict=True)):
-            batch.evaluate(item, subject, plan)
-            result.done = item + 1
-            if batch.reset or batch.size > room or time.perf_counter() > ends:
+        done = 0
+        for subject, plan in zip(items, request.plan_of, strict=True):
+            batch.evaluate(done, subject, plan)
+            done += 1
+            if batch.overran or batch.size > room or time.perf_counter() > ends:
                 break
-        batch.close()
-        return result
+        for fault in batch.overran.values():
+            fault.reload_error = self._start_over(fault.rule)
+        return batch.result(done)
 
-    def enter(self, rule: int, handler: int, item: int, subject: Message | Event) -> Result:
-        """Call a handler; a failure of Lua itself (no memory for the call) is an overrun."""
-        sandbox = self._rules[rule]
-        self._heartbeat.enter(rule, item)
-        try:
-            if isinstance(subject, Message):
-                return sandbox.on_message(handler, subject)
-            return sandbox.on_event(handler, subject)
-        except (LuaError, MemoryError, OverflowError) as failure:
-            return _OVERRUN, str(failure).encode(), None, 0
-
-    def reset(self, rule: int) -> str:
-        """Start a rule over in a new runtime; returns the error that keeps it from loading."""
-        loaded = self._load(self._files[rule])
-        if loaded.error:
+    def _start_over(self, rule: int) -> str:
+        """Give a rule a new runtime; returns the error that keeps it from loading."""
+        error = self._load(self._files[rule]).error
+        if error:
             del self._rules[rule], self._files[rule]
-        return loaded.error
-
-    def knows(self, rule: int) -> bool:
-        """Whether a rule is loaded here."""
-        return rule in self._rules
+        return error
 
 
 class _Batch:
-    """Collects what the calls of one request did."""
+    """Collects what the calls of one request did. A rule that overran is out for the rest of it."""
 
-    def __init__(self, worker: RuleWorker, plans: list[tuple[tuple[int, int], ...]], result: Evaluated) -> None:
-        self._worker = worker
-        self._plans = plans
-        self._result = result
+    def __init__(self, rules: dict[int, RuleSandbox], heartbeat: Heartbeat, request: Evaluate) -> None:
+        self._heartbeat = heartbeat
+        self._plans = [
+            [(rule, handler, rules[rule]) for rule, handler in plan if rule in rules] for plan in request.plans
+        ]
+        self._calls: dict[int, int] = dict.fromkeys((rule for plan in self._plans for rule, _, _ in plan), 0)
         self._states: dict[tuple[int, str], bytes] = {}
-        self.reset: set[int] = set()
+        self._outcomes: list[Outcome] = []
+        self._faults: list[Fault] = []
+        self.overran: dict[int, Fault] = {}
         self.size = 0
 
-    def close(self) -> None:
-        """Put the states that the calls left into the result."""
-        self._result.states = [KnownState(rule, device, data) for (rule, device), data in self._states.items()]
+    def result(self, done: int) -> Evaluated:
+        """What came of the first `done` items."""
+        states = [KnownState(rule, device, data) for (rule, device), data in self._states.items()]
+        return Evaluated(done, self._calls, states, self._outcomes, self._faults)
 
     def evaluate(self, item: int, subject: Message | Event, plan: int) -> None:
         """Call every handler of an item's plan."""
-        calls = self._result.calls
-        for rule, handler in self._plans[plan]:
-            if rule in self.reset or not self._worker.knows(rule):
+        for rule, handler, sandbox in self._plans[plan]:
+            if rule in self.overran:
                 continue
-            calls[rule] = calls.get(rule, 0) + 1
-            answer = self._worker.enter(rule, handler, item, subject)
-            if answer is None:
-                continue
-            outcome, data, actions, lost = answer
-            self.size += len(data or b"") + len(actions or b"")
-            if outcome:
-                self._fault(rule, item, outcome, data, actions)
-                continue
-            if data is not None:
-                self._states[rule, subject.device_id or ""] = data
-            if actions is not None or lost:
-                self._result.outcomes.append(Outcome(rule, item, actions, lost))
+            self._calls[rule] += 1
+            self._heartbeat.enter(rule, item)
+            answer = _call(sandbox, handler, subject)
+            if answer is not None:
+                self._take(rule, item, subject.device_id or "", answer)
+
+    def _take(self, rule: int, item: int, device: str, answer: tuple[Any, ...]) -> None:
+        outcome, data = answer[0], answer[1]
+        actions, dropped = answer[2:] if len(answer) > 2 else (None, 0)
+        self.size += len(data or b"") + len(actions or b"")
+        if outcome:
+            self._fault(rule, item, outcome, data, actions)
+            return
+        if data is not None:
+            self._states[rule, device] = data
+        if actions is not None or dropped:
+            self._outcomes.append(Outcome(rule, item, actions, dropped))
 
     def _fault(self, rule: int, item: int, outcome: int, result: bytes | None, actions: bytes | None) -> None:
         fault = Fault(rule, item, outcome == _OVERRUN, shown(result or b""), actions)
+        self._faults.append(fault)
         if fault.overrun:
-            self.reset.add(rule)
-            fault.reload_error = self._worker.reset(rule)
-        self._result.faults.append(fault)
+            self.overran[rule] = fault
+
+
+def _call(sandbox: RuleSandbox, handler: int, subject: Message | Event) -> Result:
+    """Call a handler; a failure of Lua itself (no memory for the call) is an overrun."""
+    try:
+        if isinstance(subject, Message):
+            return sandbox.on_message(handler, subject)
+        return sandbox.on_event(handler, subject)
+    except (LuaError, MemoryError, OverflowError) as failure:
+        return _OVERRUN, str(failure).encode()
 
 
 class SceneWorker:
@@ -289,12 +293,13 @@ def _exactly(peer: socket.socket, length: int) -> bytes | None:
 
 
 def _shrink(address_space: int) -> None:
-    """Bound memory, leave no core file, and keep the terminal's interrupt for the gateway to handle."""
+    """Bound memory, leave no core file, and end with the gateway only."""
     with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123 - Path would import more than it saves here
         mapped = int(statm.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + address_space, mapped + address_space))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stop in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the gateway still needs its worker then
+        signal.signal(stop, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 

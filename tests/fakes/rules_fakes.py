@@ -134,6 +134,9 @@ class RuleRoom:
     def status(self, name: str) -> RuleStatus:
         return next(status for status in self.host.statuses() if status.name == name)
 
+    def figure(self, name: str) -> float:
+        return next(sample.value for sample in self.host.samples() if sample.name == name)
+
     async def evaluated(self, name: str, count: int) -> RuleStatus:
         """Wait until a rule was called so often."""
         await until(lambda: self.status(name).evaluated >= count)

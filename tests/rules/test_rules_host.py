@@ -164,7 +164,7 @@ async def test_commands_over_the_bound_are_refused_and_counted(tmp_path: Path) -
     room.handler("r", "for i = 1, 5 do device.command{name = 'n' .. i} end")
     async with room:
         room.publish(message())
-        await until(lambda: room.host.commands_refused == 3)
+        await until(lambda: room.figure("gateway_rules_commands_refused_total") == 3)
         room.effects.hold.set()
     assert len(room.effects.commands) == 2
 
@@ -368,8 +368,7 @@ async def test_more_messages_than_the_worker_takes_are_shed_and_counted(tmp_path
             room.publish(*(message(x=batch) for _ in range(10)))
         await until(lambda: room.status("r").evaluated + room.host.shed == 50)
         assert room.host.shed >= 30
-        shed = {sample.name: sample.value for sample in room.host.samples() if not sample.labels}
-        assert shed["gateway_rules_shed_total"] == room.host.shed
+        assert room.figure("gateway_rules_shed_total") == room.host.shed
 
 
 async def test_states_over_the_workers_cache_come_back_when_needed(tmp_path: Path) -> None:
@@ -423,3 +422,62 @@ async def test_the_worker_ends_with_the_host(tmp_path: Path) -> None:
         pid = room.host.processes()["rules"]
     assert room.host.processes() == {}
     assert not psutil.pid_exists(pid)
+
+
+async def test_a_stopped_rule_does_not_come_back_by_a_version_that_does_not_load(tmp_path: Path) -> None:
+    room = RuleRoom(tmp_path)
+    room.handler("bad", f"if msg.values.x == 13 then while true do end end {COUNT}")
+    async with room:
+        room.publish(*(message(x=13) for _ in range(3)))
+        await until(lambda: room.status("bad").state == "stopped")
+        room.write("bad", "oops oops")
+        await until(lambda: room.status("bad").state == "broken")
+        room.publish(message(x=1))
+        await asyncio.sleep(0.05)
+        assert room.status("bad").evaluated == 3
+        room.handler("bad", COUNT)
+        await until(lambda: room.status("bad").state == "running")
+        room.publish(message(x=13))
+        await until(lambda: room.effects.state("bad", "d1") == {"n": 1})
+
+
+async def test_messages_wait_while_no_worker_can_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = RuleRoom(tmp_path)
+    room.handler("r", COUNT)
+    async with room:
+        room.publish(message())
+        await room.evaluated("r", 1)
+        with monkeypatch.context() as broken:
+            broken.setattr("sys.executable", "/nowhere/python")
+            os.kill(room.host.processes()["rules"], signal.SIGKILL)
+            await asyncio.sleep(0.05)
+            room.publish(message(), message())
+            await until(lambda: room.supervisor.parts["rules-messages"].restarts)
+            room.handler("late", COUNT)
+            await until(lambda: room.supervisor.parts["rules-files"].restarts)
+        await until(lambda: room.effects.state("r", "d1") == {"n": 3})
+        await until(lambda: any(status.name == "late" for status in room.host.statuses()))
+        await until(lambda: room.status("late").state == "running")
+    assert room.host.shed == 0
+
+
+async def test_a_worker_that_is_told_to_end_stays_until_the_gateway_ends_it(tmp_path: Path) -> None:
+    """A service manager signals the whole group at once; what waits is still to be evaluated."""
+    room = RuleRoom(tmp_path)
+    room.handler("r", COUNT)
+    async with room:
+        pid = room.host.processes()["rules"]
+        for signalled in (signal.SIGTERM, signal.SIGINT):
+            os.kill(pid, signalled)
+        room.publish(message())
+        await room.evaluated("r", 1)
+        assert room.host.processes()["rules"] == pid
+
+
+async def test_the_log_of_a_rule_is_bounded(tmp_path: Path) -> None:
+    room = RuleRoom(tmp_path, log_lines_per_s=5.0, clock=SetClock())
+    room.handler("r", "for i = 1, 50 do log.warn('line', i) end")
+    async with room:
+        room.publish(message(), message())
+        await room.evaluated("r", 2)
+        await until(lambda: room.figure("gateway_rules_log_lines_dropped_total") == 95)

@@ -61,8 +61,6 @@ local function charge(steps)
   if used > max_steps then overrun("instruction budget spent") end
 end
 
-local function begin(script) inside, used, started, spent = script, 0, nil, nil end
-
 -- A caught error may be the budget's: it is raised again at once.
 local function go_on(...)
   if spent then error(spent, 0) end
@@ -451,7 +449,7 @@ env._G = env
 -- overrun rather than an ordinary error.
 function settle(ok, ...)
   local reason = spent
-  begin(false)
+  inside, used, started, spent = false, 0, nil, nil
   if reason then return false, reason, true end
   if ok then return true, ... end
   local problem = (...)
@@ -460,7 +458,7 @@ function settle(ok, ...)
 end
 
 function bounded(body, ...)
-  begin(true)
+  inside, used, started, spent = true, 0, nil, nil
   return settle(pcall(body, ...))
 end
 

@@ -8,6 +8,18 @@ local math_type, huge = math.type, math.huge
 
 -- Writing --------------------------------------------------------------------------------------------------------
 
+-- Texts that are keys, as bytes: a rule uses the same few again and again.
+local keys, key_count = {}, 0
+
+local function key_text(key, what)
+  if not utf8_length(key) then error(what .. ": text must be UTF-8", 0) end
+  if #key >= 32 then return pack(">Bs4", 0xdb, key) end
+  if key_count >= 500 then keys, key_count = {}, 0 end
+  local bytes = char(0xa0 + #key) .. key
+  keys[key], key_count = bytes, key_count + 1
+  return bytes
+end
+
 local function text(value, out, n, what)
   if not utf8_length(value) then error(what .. ": text must be UTF-8", 0) end
   out[n + 1] = #value < 32 and char(0xa0 + #value) .. value or pack(">Bs4", 0xdb, value)
@@ -36,8 +48,8 @@ local function put_table(value, out, n, depth, room, what)
   for key, item in next, value do
     if type(key) ~= "string" then error(what .. ": a table needs either the keys 1..n or text keys", 0) end
     count = count + 1
-    n = text(key, out, n, what)
-    n = put(item, out, n, depth - 1, room, what)
+    out[n + 1] = keys[key] or key_text(key, what)
+    n = put(item, out, n + 1, depth - 1, room, what)
   end
   out[header] = count < 16 and char(0x80 + count) or pack(">BI4", 0xdf, count)
   return n

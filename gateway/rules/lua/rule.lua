@@ -128,11 +128,6 @@ function env.now() return now_ms end
 
 -- Calls of the worker --------------------------------------------------------------------------------------------
 
-local function fresh(device)
-  present = device
-  if lines > 0 or #actions > 0 then actions, logged, action_bytes, lines = {}, {}, 0, 0 end
-end
-
 local function turn(handler, subject, device)
   local bytes, state = kept[device], states[device]
   if not state then
@@ -152,33 +147,43 @@ local function turn(handler, subject, device)
   return after
 end
 
--- Log lines and actions as one array.
+-- Log lines and actions as one array, and how many lines were dropped; starts over for the next call.
 local function sequence(with_actions)
   local count = #logged + (with_actions and #actions or 0)
-  if count == 0 then return nil end
-  return pack(">BI4", 0xdd, count) .. concat(logged) .. (with_actions and concat(actions) or "")
+  local bytes, dropped = nil, lines > max_lines and lines - max_lines or 0
+  if count > 0 then bytes = pack(">BI4", 0xdd, count) .. concat(logged) .. (with_actions and concat(actions) or "") end
+  actions, logged, action_bytes, lines = {}, {}, 0, 0
+  return bytes, dropped
 end
 
--- Answers nothing when nothing changed; else the outcome (0 done, 1 error, 2 overrun), then the new state or the error,
--- the actions, and how many log lines were dropped.
+-- Answers nothing when nothing changed; else the outcome (0 done, 1 error, 2 overrun), the new state or the error, and
+-- if there are any the actions and how many log lines were dropped.
 local function finish(device, ok, result, overrun)
   if ok then
-    if result == nil and #actions == 0 and lines == 0 then return end
-    return 0, result, sequence(true), lines > max_lines and lines - max_lines or 0
+    if lines == 0 and #actions == 0 then
+      if result == nil then return end
+      return 0, result
+    end
+    return 0, result, sequence(true)
   end
   states[device] = nil -- the next call starts from what was kept: a call that fails changes nothing
-  return overrun and 2 or 1, result, sequence(false), lines > max_lines and lines - max_lines or 0
+  return overrun and 2 or 1, result, sequence(false)
 end
 
 local function call(index, device, subject)
-  fresh(device)
+  present = device
   return finish(device, bounded(turn, handlers[index], subject, device))
 end
 
-local GOOD <const> = { __index = function() return "good" end, __metatable = false }
+local GOOD <const> = {
+  __index = function() return "good" end,
+  __newindex = function() error("quality cannot be changed", 2) end,
+  __metatable = false,
+}
+local ALL_GOOD <const> = setmetatable({}, GOOD)
 
 local function on_message(index, device, product, observed_at, received_at, quality, values)
-  local qualities = setmetatable(quality and decode(quality) or {}, GOOD)
+  local qualities = quality and setmetatable(decode(quality), GOOD) or ALL_GOOD
   return call(index, device, {
     device = device, product = product, observed_at = observed_at, received_at = received_at, values = values,
     quality = qualities,
