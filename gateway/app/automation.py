@@ -43,6 +43,7 @@ class Automation:
         self._rules_config = msgspec.structs.replace(config.rules, directory=str(loaded.path(config.rules.directory)))
         scenes = msgspec.structs.replace(config.scenes, directory=str(loaded.path(config.scenes.directory)))
         self.scenes = SceneHost(scenes, supervisor, clock, self._effects, self.scene_rows)
+        self._effects.scenes = self.scenes
         self.schedules = Scheduler(self.scenes, self.scene_rows, clock, supervisor)
         self.rules: RulesHost
 

@@ -7,10 +7,11 @@ from typing import Any
 from typing_extensions import override
 
 from gateway.alarms.service import AlarmService
-from gateway.core.errors import GatewayError
+from gateway.core.errors import GatewayError, NotReady
 from gateway.core.flow import AlarmChange, StateDelta
 from gateway.core.scope import Scope
 from gateway.rules.model import RuleEffects
+from gateway.rules.scenes import SceneHost
 from gateway.things.commands import CommandService
 
 
@@ -18,9 +19,10 @@ class Effects(RuleEffects):
     """Alarms and commands, in the name of the rule or scene that asked."""
 
     def __init__(self, alarms: AlarmService, commands: CommandService) -> None:
-        """Wire both."""
+        """Wire both; `scenes` is set once there are any, for they need these effects themselves."""
         self._alarms = alarms
         self._commands = commands
+        self.scenes: SceneHost | None = None
 
     @override
     async def apply(self, changes: list[AlarmChange], deltas: list[StateDelta]) -> None:
@@ -37,3 +39,9 @@ class Effects(RuleEffects):
             return {"id": None, "status": "failed", "error": str(refusal)}
         ended = await self._commands.wait(command)
         return {"id": ended.id, "status": ended.status, "error": ended.error, "result": ended.result}
+
+    @override
+    async def run_scene(self, tenant_id: str, scene: str, args: dict[str, Any], actor: str) -> None:
+        if self.scenes is None:
+            raise NotReady("scenes are not up yet")
+        await self.scenes.run(Scope(tenant_id, actor, frozenset({"*"})), scene, args)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
+from gateway.core.errors import GatewayError
 from gateway.core.flow import AlarmChange, Message, StateDelta
 from gateway.core.log import safe_text
 from gateway.core.tasks import Supervisor
@@ -26,6 +27,7 @@ from gateway.rules.wire import (
     KnownState,
     LogLine,
     RaiseAlarm,
+    RunScene,
     SendCommand,
     actions_decoder,
     state_decoder,
@@ -117,6 +119,8 @@ class Decisions:
                 changes.append(AlarmChange("clear", item.tenant_id, device, rule.name, at_ms))
             case SendCommand():
                 self._command(rule, item.tenant_id, action)
+            case RunScene():
+                self._scene(rule, item.tenant_id, action)
             case LogLine(level, text):
                 self._log(rule, level, text)
 
@@ -158,3 +162,19 @@ class Decisions:
             self._commands -= 1
         if ended.get("error"):
             self._book.failed(rule, f"command {command.name} to {command.device}: {ended['error']}")
+
+    def _scene(self, rule: Rule, tenant_id: str, wanted: RunScene) -> None:
+        if self._commands >= self._config.commands:
+            self.commands_refused += 1
+            self._book.failed(rule, f"scene {safe_text(wanted.name)} refused: too many commands and scenes in flight")
+            return
+        self._commands += 1
+        self._supervisor.spawn(f"scene of rule {rule.name}", self._start_scene(rule, tenant_id, wanted))
+
+    async def _start_scene(self, rule: Rule, tenant_id: str, wanted: RunScene) -> None:
+        try:
+            await self._effects.run_scene(tenant_id, wanted.name, wanted.args, f"rule:{rule.name}")
+        except GatewayError as refusal:
+            self._book.failed(rule, f"scene {safe_text(wanted.name)}: {refusal}")
+        finally:
+            self._commands -= 1

@@ -101,13 +101,14 @@ class RulesHost:
         """Every rule file and how it fares."""
         return self._book.statuses()
 
-    async def restart_rule(self, name: str) -> None:
-        """Load a rule's file again, forgiving its strikes; raises NotFound."""
+    async def restart_rule(self, name: str) -> RuleStatus:
+        """Load a rule's file again, forgiving its strikes, and say how it fares now; raises NotFound."""
         rule = self._book.named(name)
         if rule is None:
             raise NotFound(f"no rule {safe_text(name)}")
         self._folder.forget(rule.stem)
         await self._look()
+        return rule.status
 
     def processes(self) -> dict[str, int]:
         """Id of the worker process while it lives."""
@@ -196,6 +197,9 @@ class RulesHost:
         while True:
             await asyncio.sleep(self._config.poll_s)
             await self._look()
+            if not self._worker.running and any(rule.active for rule in self._book):
+                async with self._turn:
+                    await self._ready()  # replaced while nobody waits for it, and not by the next message
 
     async def _look(self) -> None:
         async with self._turn:

@@ -86,6 +86,10 @@ class RuleEffects(Protocol):
         """Send a command and wait for its end; returns `{id, status, error}`. Never raises for a refused command."""
         ...
 
+    async def run_scene(self, tenant_id: str, scene: str, args: dict[str, Any], actor: str) -> None:
+        """Start a run of a scene. Raises GatewayError when it cannot start."""
+        ...
+
 
 class SceneRepository(Protocol):
     """Rows of scene runs and schedules."""

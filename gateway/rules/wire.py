@@ -186,6 +186,13 @@ class SendCommand(msgspec.Struct, tag_field="type", tag="command"):
     timeout_s: float | None = None
 
 
+class RunScene(msgspec.Struct, tag_field="type", tag="scene"):
+    """`scene.run{...}` of a rule."""
+
+    name: str
+    args: dict[str, Any] = {}
+
+
 class LogLine(msgspec.Struct, tag_field="type", tag="log"):
     """`log.info(...)` and its like."""
 
@@ -193,7 +200,7 @@ class LogLine(msgspec.Struct, tag_field="type", tag="log"):
     text: str
 
 
-Action: TypeAlias = RaiseAlarm | ClearAlarm | SendCommand | LogLine
+Action: TypeAlias = RaiseAlarm | ClearAlarm | SendCommand | RunScene | LogLine
 
 
 class Declared(msgspec.Struct):

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from gateway.core.bus import Bus
 from gateway.core.clock import Clock, SystemClock
-from gateway.core.errors import GatewayError
+from gateway.core.errors import GatewayError, NotFound
 from gateway.core.flow import AlarmChange, Event, Message, StateDelta
 from gateway.core.tasks import Supervisor
 from gateway.rules.config import RulesConfig, SandboxLimits
@@ -43,6 +43,7 @@ class RecordingEffects(RuleEffects):
         self.failures: list[GatewayError] = []
         self.commands: list[tuple[str, str, dict[str, Any], str, float]] = []
         self.answers: dict[str, dict[str, Any]] = {}
+        self.scenes: list[tuple[str, dict[str, Any], str]] = []
         self.hold = asyncio.Event()
         self.hold.set()
 
@@ -57,6 +58,11 @@ class RecordingEffects(RuleEffects):
         self.commands.append((device_id, name, args, actor, timeout_s))
         await self.hold.wait()
         return self.answers.get(name, {"id": "c1", "status": "acknowledged", "error": ""})
+
+    async def run_scene(self, tenant_id: str, scene: str, args: dict[str, Any], actor: str) -> None:
+        if scene == "missing":
+            raise NotFound("no scene missing")
+        self.scenes.append((scene, args, actor))
 
     @property
     def changes(self) -> list[AlarmChange]:

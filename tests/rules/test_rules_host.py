@@ -158,6 +158,27 @@ async def test_commands_go_to_the_device_and_a_refusal_shows(tmp_path: Path) -> 
     assert room.status("r").last_error == "command bad to d2: no such function"
 
 
+async def test_a_rule_starts_a_scene_and_one_that_cannot_start_shows(tmp_path: Path) -> None:
+    room = RuleRoom(tmp_path)
+    room.handler("r", "scene.run{name = 'blink', args = {device = msg.device}} scene.run{name = 'missing'}")
+    async with room:
+        room.publish(message())
+        await until(lambda: room.status("r").errors)
+    assert room.effects.scenes == [("blink", {"device": "d1"}, "rule:r")]
+    assert room.status("r").last_error == "scene missing: no scene missing"
+
+
+async def test_a_worker_that_dies_while_idle_is_replaced_before_the_next_message(tmp_path: Path) -> None:
+    room = RuleRoom(tmp_path, poll_s=0.05)
+    room.handler("r", "log.info('x')")
+    async with room:
+        first = room.host.processes()["rules"]
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: room.host.processes().get("rules", first) != first)
+        room.publish(message())
+        await until(lambda: room.status("r").evaluated == 1)
+
+
 async def test_commands_over_the_bound_are_refused_and_counted(tmp_path: Path) -> None:
     room = RuleRoom(tmp_path, commands=2)
     room.effects.hold.clear()

@@ -1,4 +1,4 @@
--- What a rule file may say: `rule`, `on`, `alarm`, `device`, `log`, `now`; and the calls by which the worker drives it.
+-- What a rule file may say: `rule`, `on`, `alarm`, `device`, `scene`, `log`, `now`; and the calls by which the worker drives it.
 local env, bounded, _, encode, decode, line, max_state, max_actions, max_action_bytes, max_lines, line_room = ...
 
 local error, type, next, setmetatable = error, type, next, setmetatable
@@ -110,6 +110,14 @@ env.device = {
     if target == "" then error("device.command: this event is of no device; name one", 2) end
     local name, args = word(given.name, "device.command: name"), data_of(given.args, "device.command: args")
     act { type = "command", name = name, device = target, args = args, timeout_s = timeout and timeout * 1.0 }
+  end,
+}
+
+env.scene = {
+  run = function(given)
+    given = options(given, "scene.run", { name = true, args = true })
+    local name, args = word(given.name, "scene.run: name"), data_of(given.args, "scene.run: args")
+    act { type = "scene", name = name, args = args }
   end,
 }
 
