@@ -17,7 +17,7 @@ import structlog
 
 from gateway.core.bus import Bus
 from gateway.core.clock import Clock
-from gateway.core.errors import CodecError, NotReady, StorageFailed
+from gateway.core.errors import CodecError, NotReady, PluginTrapped, StorageFailed
 from gateway.core.flow import DeadLetter, Decoded, Event, Message, Point, Quality
 from gateway.core.journal import Journal
 from gateway.listeners.backlog import Backlog, Run
@@ -30,6 +30,7 @@ from gateway.wasm.codec import TRAPPED, Codec, code_text
 log = structlog.get_logger(__name__)
 
 _EMPTY = msgspec.Raw()
+_DEPART_AGAIN_S = 1.0
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 
@@ -37,16 +38,24 @@ _unpack = msgspec.msgpack.Decoder().decode
 class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds of the pipeline.
 
-    frames_per_turn: frames decoded in one turn; more wait for the next, so that the loop breathes.
-    waiting_messages: messages handed to the journal and not yet durable; above, no more are decoded.
+    turn_ms: time after which a turn ends, so that the loop breathes; what is left waits for the next.
+    turn_messages: messages after which a turn ends; one frame may hold dozens.
+    piece_frames: frames handed to a codec at once; the turn's limits are looked at between pieces.
+    waiting_messages: messages handed to the journal and not yet durable; above, no more are decoded. With a turn's and
+        a piece's it must stay below `journal.max_waiting_rows`.
     dead_letters_per_s: undecodable frames kept for people to look at; more are only counted.
-    poison_frames: frames that trap the plugin before their connection is closed.
+    poison_frames, poison_window_s: so many frames within the window that trap the plugin close their connection.
+    refusals: refused registrations and authentications after which a connection is closed.
     """
 
-    frames_per_turn: int = 2_048
-    waiting_messages: int = 20_000
+    turn_ms: float = 15.0
+    turn_messages: int = 4_096
+    piece_frames: int = 256
+    waiting_messages: int = 16_000
     dead_letters_per_s: int = 20
     poison_frames: int = 3
+    poison_window_s: float = 60.0
+    refusals: int = 10
 
 
 class Normalise(Protocol):
@@ -68,6 +77,10 @@ class Directory(Protocol):
         """The product's compiled thing model."""
         ...
 
+    def confirm(self, device: Device) -> None:
+        """The row of a device that registered itself is durable."""
+        ...
+
 
 class Answers(Protocol):
     """The command service, as far as traffic needs it."""
@@ -82,14 +95,18 @@ class Answers(Protocol):
 
 
 class Turn(Arrivals):
-    """What one turn gathers until it is durable."""
+    """What one turn gathers until it is durable.
 
-    __slots__ = ("acks", "frames", "settled")
+    acks: what to encode and send. replies: answers to commands. settled: frames by link, for the backlog.
+    """
+
+    __slots__ = ("acks", "frames", "replies", "settled")
 
     def __init__(self, now_ms: int) -> None:
         """Nothing yet."""
         super().__init__(now_ms)
         self.acks: list[tuple[Link, Codec, bytes]] = []
+        self.replies: list[tuple[Device, int, msgspec.Raw, bool]] = []
         self.settled: list[tuple[Link, int, int]] = []
         self.frames = 0
 
@@ -121,6 +138,7 @@ class Pipeline:
         self._clock = clock
         self.answers: Answers | None = None
         self._links: dict[Connection, Link] = {}
+        self._opened = 0
         self._scheduled = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -149,7 +167,8 @@ class Pipeline:
 
     def opened(self, connection: Connection) -> None:
         """A peer connected; which device it is, its frames will tell."""
-        self._links[connection] = Link(connection)
+        self._opened = self._opened % 0xFFFF_FFFF + 1
+        self._links[connection] = Link(connection, self._opened)
 
     def received(self, connection: Connection, frames: list[bytes]) -> None:
         """Queue frames for this turn of the loop."""
@@ -174,15 +193,22 @@ class Pipeline:
 
     def _turn(self) -> None:
         self._scheduled = False
-        if self._journal.waiting >= self._config.waiting_messages:
-            return  # `_durable` schedules the next turn when there is room again
         turn = Turn(self._clock.now_ms())
-        while self._backlog.queued and turn.frames < self._config.frames_per_turn:
-            if not self._work(turn, self._backlog.take(self._config.frames_per_turn - turn.frames)):
+        ends_at = self._clock.monotonic_s() + self._config.turn_ms / 1000
+        while self._backlog.queued and self._may_go_on(turn):
+            if not self._work(turn, self._backlog.take(self._config.piece_frames)):
+                break
+            if self._clock.monotonic_s() >= ends_at:
                 break
         if turn.frames:
             self._submit(turn)
-        self._schedule()
+            self._schedule()
+        # Else the journal is behind: `_durable` schedules the next turn when there is room again.
+
+    def _may_go_on(self, turn: Turn) -> bool:
+        gathered = len(turn.commit.messages)
+        room = self._config.waiting_messages - self._journal.waiting
+        return gathered < self._config.turn_messages and gathered < room
 
     def _work(self, turn: Turn, runs: list[Run]) -> bool:
         """Decode and take one product's runs as one batch; False when the loop should breathe before the rest."""
@@ -191,13 +217,14 @@ class Pipeline:
         if product is None or not product.enabled or product.plugin_id is None:
             self._shed_runs(turn, runs, "product_unknown" if product is None else "product_disabled")
             return True
+        frames = runs[0].frames if len(runs) == 1 else [frame for run in runs for frame in run.frames]
+        aux = [self._links[connection].number for connection, sent in runs for _ in sent]
         try:
             codec = self._codecs(product.plugin_id)
+            results = codec.decode_batch(frames, aux)
         except NotReady:
             self._shed_runs(turn, runs, "plugin_unavailable")
             return True
-        frames = runs[0].frames if len(runs) == 1 else [frame for run in runs for frame in run.frames]
-        results = codec.decode_batch(frames)
         if len(results) < len(frames):
             runs = self._cut(runs, len(results))
         normalise = self._directory.normaliser(product.tenant_id, product.id).normalise
@@ -241,28 +268,36 @@ class Pipeline:
         if session is None or (item.device is not None and session.device.id != item.device):
             found = self._admission.session(turn, product, link, item.device)
             if isinstance(found, str):
-                self._shed(turn, found)
+                self._turn_away(turn, codec, link, item, found)
                 return
             session = found
         kind = item.kind
         if kind == "register" or kind == "authenticate":  # noqa: PLR1714 - two compares beat a tuple on the hot path
             self._prove(turn, product, codec, link, session, item)
             return
-        if session.proven is not True and (session.proven is False or product.authentication == "required"):
-            self._shed(turn, "unauthenticated")
+        refusal = self._admission.refusal(product, session)
+        if refusal:
+            self._shed(turn, refusal)
+            if refusal == "device_disabled":
+                link.connection.close(refusal)
             return
-        if not session.device.enabled:
-            self._shed(turn, "device_disabled")
-            link.connection.close("device_disabled")
-            return
-        self._sessions.touch(session, turn.now_ms, turn.commit)
+        self._admission.heard(turn, session)
         for point in item.points:
             self._store(turn, session.device, normalise, point)
         if kind != "report":
             self._mind(turn, session, item)
+        elif not item.points and not item.ack:
+            self._shed(turn, "part")
+            return
         self._keep(turn)
         if item.ack:
             turn.acks.append((link, codec, bytes(item.ack)))
+
+    def _turn_away(self, turn: Turn, codec: Codec, link: Link, item: Decoded, reason: str) -> None:
+        """A device that is not admitted; one that registers is told so."""
+        self._shed(turn, reason)
+        if item.kind in {"register", "authenticate"}:
+            self._answer_proof(turn, codec, link, item, accepted=False, credential=None)
 
     def _store(self, turn: Turn, device: Device, normalise: Callable[..., Any], point: Point) -> None:
         values, quality, dropped = normalise(point.values)
@@ -290,22 +325,30 @@ class Pipeline:
         if item.event is not None:
             data = {"name": item.event.name, "data": item.event.data}
             turn.commit.events.append(Event(device.tenant_id, "device.event", turn.now_ms, device.id, data))
-        if item.kind == "reply" and item.reply_to is not None and self.answers is not None:
-            result = _map_of(item.value)
-            if not self.answers.answered(device, item.reply_to, result, ok=item.ok):
-                self.counts["replies_unmatched"] += 1
+        if item.kind == "reply" and item.reply_to is not None:
+            turn.replies.append((device, item.reply_to, item.value, item.ok))
         elif item.kind == "logout":
             session.proven = None
 
     def _prove(self, turn: Turn, product: Product, codec: Codec, link: Link, session: Session, item: Decoded) -> None:
-        """Registration and authentication: the codec's acknowledgement is told the outcome."""
+        """Registration and authentication."""
         accepted, credential = self._admission.prove(turn, product, session, item)
         self._keep(turn)
+        self._answer_proof(turn, codec, link, item, accepted=accepted, credential=credential)
+
+    def _answer_proof(
+        self, turn: Turn, codec: Codec, link: Link, item: Decoded, *, accepted: bool, credential: str | None
+    ) -> None:
+        """The codec's acknowledgement is told the outcome; who fails again and again is closed."""
         if item.ack:
             request = _map_of(item.ack) or {}
             request["accepted"] = accepted
             request["credential"] = credential or ""
             turn.acks.append((link, codec, _pack(request)))
+        if not accepted:
+            link.refusals += 1
+            if link.refusals >= self._config.refusals:
+                link.connection.close("refused")
 
     # What becomes of a frame.
 
@@ -331,8 +374,10 @@ class Pipeline:
             )
             turn.commit.dead_letters.append(letter)
         if code == TRAPPED:
-            link.poison += 1
-            if link.poison >= self._config.poison_frames:
+            now = self._clock.monotonic_s()
+            link.poison = [at for at in link.poison if now - at < self._config.poison_window_s]
+            link.poison.append(now)
+            if len(link.poison) >= self._config.poison_frames:
                 link.connection.close("poison_frames")
 
     def _may_keep_letter(self) -> bool:
@@ -364,12 +409,12 @@ class Pipeline:
         """The commit is durable, or nothing of it was kept: acknowledge and publish, or shed."""
         if failure is None:
             self._book(turn.commit.ledger, carried)
+            for device in turn.registered:
+                self._directory.confirm(device)
             self._acknowledge(turn)
             self._bus.messages.publish(turn.commit.messages)
             self._bus.events.publish(turn.commit.events)
-            if self.answers is not None:
-                for session in turn.bound:
-                    self.answers.session_bound(session)
+            self._tell_commands(turn)
         else:
             self._undo(turn, carried, failure)
         for link, frames, size in turn.settled:
@@ -395,25 +440,51 @@ class Pipeline:
         self._unbooked.update(carried)
         self._unbooked["shed:storage_failed"] += turn.frames
         self._admission.undo(turn, [link for link, _, _ in turn.settled])
+        if turn.departed:
+            asyncio.get_running_loop().call_later(_DEPART_AGAIN_S, self._depart, turn.departed)
+
+    def _tell_commands(self, turn: Turn) -> None:
+        if self.answers is None:
+            return
+        for session in turn.bound:
+            self.answers.session_bound(session)
+        for device, serial, value, ok in turn.replies:
+            if not self.answers.answered(device, serial, _map_of(value), ok=ok):
+                self.counts["replies_unmatched"] += 1
 
     def _acknowledge(self, turn: Turn) -> None:
-        """Encode and send the acknowledgements: one write per connection."""
+        """Encode and send the acknowledgements: one write per connection.
+
+        A codec that traps while encoding encodes no more in this turn: each call could take its whole deadline.
+        """
         answers: dict[Link, list[bytes]] = {}
+        broken: set[str] = set()
         for link, codec, request in turn.acks:
+            if codec.plugin_id in broken:
+                self.counts["acks_failed"] += 1
+                continue
             try:
                 answers.setdefault(link, []).append(codec.encode(request))
-            except CodecError as failure:
+            except (CodecError, NotReady) as failure:
                 self.counts["acks_failed"] += 1
-                log.warning("acknowledgement not encoded", plugin=codec.plugin_id, why=str(failure))
+                if not isinstance(failure, CodecError) or isinstance(failure, PluginTrapped):
+                    broken.add(codec.plugin_id)
+                    log.warning("acknowledgements not encoded", plugin=codec.plugin_id, why=str(failure))
         for link, parts in answers.items():
             link.connection.send(b"".join(parts))
 
     def _release(self, link: Link) -> None:
-        """The link's devices go offline, durably."""
+        """The link's devices go offline."""
         self._links.pop(link.connection, None)
+        self._depart([(session, link.closed) for session in link.sessions.values()])
+
+    def _depart(self, sessions: list[tuple[Session, str]]) -> None:
+        """Make it durable that sessions ended; asked again when the commit was refused."""
         turn = Turn(self._clock.now_ms())
-        self._admission.leave(link, link.closed, turn.commit)
-        if turn.commit.events:
+        turn.departed = [
+            (session, reason) for session, reason in sessions if self._sessions.release(session, reason, turn.commit)
+        ]
+        if turn.departed:
             self._submit(turn)
 
     # For the composition root.

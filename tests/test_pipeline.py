@@ -39,7 +39,7 @@ class Stage:
         self.bus = Bus()
         self.messages = self.bus.messages.subscribe("test", 10_000, Overflow.DROP_OLDEST)
         self.events = self.bus.events.subscribe("test", 10_000, Overflow.DROP_OLDEST)
-        admission = Admission(self.directory, self.sessions, FakeCredentials())
+        admission = Admission(self.directory, self.sessions, FakeCredentials(), self.clock)
         self.pipeline = Pipeline(
             self.config,
             Backlog(self.bounds),
@@ -364,6 +364,179 @@ async def test_frames_sent_before_the_peer_hung_up_are_stored_before_it_goes_off
     assert connection.sent == [b"ack 1;"], "a peer that closed only its own half still reads"
 
 
+async def test_a_known_device_whose_first_commit_was_refused_is_online_with_its_next_frame(stage: Stage) -> None:
+    device = stage.directory.add("d1")
+    connection = stage.connect()
+    await stage.send(connection, "r d1 1")
+    stage.journal.fail_all()
+    assert not device.online
+    await stage.send(connection, "r d1 2")
+    stage.journal.commit_all()
+    assert device.online
+    assert stage.event_types() == ["device.online"]
+
+
+async def test_a_device_is_online_again_on_the_connection_that_was_second(stage: Stage) -> None:
+    first, second = stage.connect(), stage.connect()
+    await stage.send(first, "g d1 1", "a d1 code-d1")
+    await stage.send(second, "r d1 2")
+    stage.journal.commit_all()
+    stage.pipeline.closed(first, "idle")
+    stage.journal.commit_all()
+    await stage.send(second, "r d1 3")
+    stage.journal.commit_all()
+    session = stage.sessions.of(stage.directory.devices["default", "d1"])
+    assert session is not None
+    assert session.line is second
+
+
+@pytest.mark.parametrize("source", ["required by the product", "set by the operator"])
+async def test_an_impostor_is_neither_online_nor_reached_by_commands(source: str) -> None:
+    required = source == "required by the product"
+    stage = Stage(
+        product=Product(
+            tenant_id="default",
+            id="p",
+            plugin_id="letters",
+            registration="auto",
+            authentication="required" if required else "optional",
+        )
+    )
+    device = stage.directory.add("d1")
+    device.credential_digest, device.credential_source = "#right", "issued" if required else "operator"
+    impostor = stage.connect()
+    await stage.send(impostor, "r d1 1", "a d1 wrong", "h d1 2")
+    stage.journal.commit_all()
+    assert not device.online
+    assert stage.sessions.of(device) is None
+    assert stage.pipeline.shed["unauthenticated"] == 2
+    await stage.send(impostor, "a d1 right", "r d1 3")
+    stage.journal.commit_all()
+    assert device.online
+
+
+async def test_a_device_that_fails_its_proof_is_no_longer_reached_by_that_connection(stage: Stage) -> None:
+    connection = stage.connect()
+    await stage.send(connection, "g d1 1", "r d1 2", "a d1 wrong")
+    stage.journal.commit_all()
+    assert stage.sessions.of(stage.directory.devices["default", "d1"]) is None
+    assert stage.event_types() == ["device.registered", "device.online", "device.offline"]
+
+
+async def test_a_proof_whose_commit_was_refused_does_not_count(stage: Stage) -> None:
+    stage.directory.products["default", "p"] = Product(
+        tenant_id="default", id="p", plugin_id="letters", registration="auto", authentication="required"
+    )
+    stage.directory.add("d1")
+    connection = stage.connect()
+    await stage.send(connection, "a d1 own")
+    stage.journal.fail_all()
+    await stage.send(connection, "r d1 1")
+    stage.journal.commit_all()
+    assert stage.pipeline.shed["unauthenticated"] == 1
+
+
+async def test_who_is_refused_again_and_again_is_closed(stage: Stage) -> None:
+    connection = stage.connect()
+    await stage.send(connection, "g d1 1", *["a d1 wrong"] * 10)
+    stage.journal.commit_all()
+    assert "refused" in connection.close_reasons
+
+
+async def test_an_offline_state_whose_commit_was_refused_is_written_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.pipeline._DEPART_AGAIN_S", 0.01)
+    connection = stage.connect()
+    await stage.send(connection, "r d1 1")
+    stage.journal.commit_all()
+    stage.pipeline.closed(connection, "peer_closed")
+    stage.journal.fail_all()
+    await asyncio.sleep(0.05)
+    stage.journal.commit_all()
+    assert stage.event_types() == ["device.registered", "device.online", "device.offline"]
+    assert [seen.online for commit in stage.journal.stored for seen in commit.seen.values()] == [True, False]
+
+
+async def test_a_stranger_who_registers_is_told_that_he_is_not_admitted(stage: Stage) -> None:
+    stage.directory.products["default", "p"] = Product(tenant_id="default", id="p", plugin_id="letters")
+    connection = stage.connect()
+    await stage.send(connection, "g stranger 1", "r stranger 2")
+    stage.journal.commit_all()
+    assert connection.sent == [b"ack 1 accepted=False credential=;"]
+    assert stage.pipeline.shed["unregistered"] == 2
+
+
+async def test_one_connection_cannot_invent_devices_without_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.things.admission.MOST_DEVICES", 3)
+    connection = stage.connect()
+    await stage.send(connection, *[f"r d{number} 1" for number in range(5)])
+    stage.journal.commit_all()
+    assert stage.pipeline.shed["too_many_devices"] == 2
+    assert len(stage.directory.devices) == 3
+
+
+async def test_a_turn_ends_at_its_bound_of_messages_however_few_frames_they_came_in() -> None:
+    stage = Stage(PipelineConfig(piece_frames=1, turn_messages=2000, waiting_messages=3000))
+    connection = stage.connect()
+    await stage.send(connection, *["b d1 1"] * 8)
+    assert [len(commit.messages) for commit, _ in stage.journal.pending] == [2000, 1000]
+    while stage.pipeline.in_flight:
+        stage.journal.commit_all()
+        await turns()
+    assert stage.pipeline.stored == 8
+    assert stage.ledger_holds()
+
+
+async def test_a_turn_ends_at_its_time_so_that_the_loop_breathes() -> None:
+    stage = Stage(PipelineConfig(piece_frames=1, turn_ms=0))
+    connection = stage.connect()
+    stage.pipeline.received(connection, [b"r d1 1", b"r d1 2"])
+    await turns()
+    assert [len(commit.messages) for commit, _ in stage.journal.pending] == [1, 1]
+
+
+async def test_a_part_of_a_longer_message_is_no_stored_message(stage: Stage) -> None:
+    connection = stage.connect()
+    await stage.send(connection, "p d1", "r d1 2")
+    stage.journal.commit_all()
+    assert (stage.pipeline.stored, stage.pipeline.shed["part"]) == (1, 1)
+
+
+async def test_a_codec_that_hangs_while_encoding_is_asked_once_a_turn(stage: Stage) -> None:
+    connection = stage.connect()
+    await stage.send(connection, "r d1 1", *["h d1 trap"] * 5, "r d1 2")
+    stage.journal.commit_all()
+    assert stage.codec.encodes == 2
+    assert connection.sent == [b"ack 1;"]
+    assert stage.pipeline.counts["acks_failed"] == 6
+
+
+async def test_a_plugin_that_does_not_start_is_no_fault_of_the_peers(stage: Stage) -> None:
+    connection = stage.connect()
+    stage.codec.down = True
+    await stage.send(connection, *["r d1 1"] * 5)
+    stage.journal.commit_all()
+    assert stage.pipeline.shed["plugin_unavailable"] == 5
+    assert connection.close_reasons == []
+
+
+async def test_rare_traps_do_not_add_up_to_a_closed_connection(stage: Stage) -> None:
+    connection = stage.connect()
+    for _ in range(5):
+        await stage.send(connection, "x d1")
+        stage.clock.advance(61)
+    assert connection.close_reasons == []
+
+
+async def test_codecs_are_told_which_connection_a_frame_came_from(stage: Stage) -> None:
+    first, second = stage.connect(), stage.connect()
+    stage.pipeline.received(first, [b"r d1 1", b"r d1 2"])
+    stage.pipeline.received(second, [b"r d2 1"])
+    await turns()
+    assert stage.codec.aux == [1, 1, 2]
+
+
 async def test_the_ledger_goes_on_where_the_database_stands(stage: Stage) -> None:
     stage.pipeline.resume_ledger({"stored": 10, "shed:checksum": 2})
     assert (stage.pipeline.accepted, stage.pipeline.stored, stage.pipeline.shed["checksum"]) == (12, 10, 2)
@@ -392,7 +565,7 @@ def test_whatever_arrives_accepted_is_stored_plus_shed(
     arrivals: list[tuple[int, list[str]]], outcomes: list[bool]
 ) -> None:
     async def story() -> None:
-        stage = Stage(PipelineConfig(frames_per_turn=7, waiting_messages=5))
+        stage = Stage(PipelineConfig(piece_frames=7, waiting_messages=5))
         connections = [stage.connect() for _ in range(3)]
         for index, frames in arrivals:
             await stage.send(connections[index], *frames)

@@ -57,7 +57,7 @@ class Traffic:
             SqlProductRepository(database), SqlDeviceRepository(database), clock, credentials, config.things
         )
         self.sessions = SessionRegistry(clock)
-        self.admission = Admission(self.catalog, self.sessions, credentials)
+        self.admission = Admission(self.catalog, self.sessions, credentials, clock)
         self.pipeline = Pipeline(
             config.pipeline,
             Backlog(config.backlog),

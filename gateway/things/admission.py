@@ -6,18 +6,19 @@ Owns registration and authentication policy at run time. Does not know protocols
 from __future__ import annotations
 
 from collections import Counter
-from typing import Protocol
+from typing import Final, Protocol
 
-import structlog
-
+from gateway.core.clock import Clock
 from gateway.core.errors import NotReady, Rejected
 from gateway.core.flow import Commit, CredentialHash, Decoded, Event, NewDevice
 from gateway.core.log import safe_text
 from gateway.listeners.connection import Connection
+from gateway.listeners.quiet_log import QuietLog
 from gateway.things.model import Device, Product
 from gateway.things.sessions import Session, SessionRegistry
 
-log = structlog.get_logger(__name__)
+MOST_DEVICES: Final = 1_000
+"""Devices that may speak on one connection, a concentrator's; a stranger must not invent devices without end."""
 
 
 class Directory(Protocol):
@@ -55,25 +56,28 @@ class Credentials(Protocol):
 class Link:
     """One connection with the devices that speak on it.
 
-    poison: frames of it that made the plugin trap.
+    number: distinguishes it from other connections, for codecs that keep something per stream; never 0.
+    poison: when frames of it made the plugin trap, lately. refusals: refused registrations and authentications.
     closed: why it was closed, empty while it is open.
     """
 
-    __slots__ = ("closed", "connection", "last", "poison", "sessions")
+    __slots__ = ("closed", "connection", "last", "number", "poison", "refusals", "sessions")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, number: int) -> None:
         """No device yet."""
         self.connection = connection
+        self.number = number
         self.sessions: dict[str, Session] = {}
         self.last: Session | None = None
-        self.poison = 0
+        self.poison: list[float] = []
+        self.refusals = 0
         self.closed = ""
 
 
 class Arrivals:
     """What admission adds to one commit, and what must be undone if the commit is refused."""
 
-    __slots__ = ("bound", "commit", "now_ms", "registered", "replaced")
+    __slots__ = ("bound", "commit", "departed", "now_ms", "proofs", "registered", "replaced")
 
     def __init__(self, now_ms: int) -> None:
         """Nothing yet."""
@@ -81,17 +85,20 @@ class Arrivals:
         self.commit = Commit()
         self.bound: list[Session] = []
         self.registered: list[Device] = []
+        self.departed: list[tuple[Session, str]] = []
+        self.proofs: list[tuple[Session, bool | None]] = []
         self.replaced: list[tuple[Device, str | None, str | None]] = []
 
 
 class Admission:
     """Finds, registers, proves and releases the devices of links."""
 
-    def __init__(self, directory: Directory, sessions: SessionRegistry, credentials: Credentials) -> None:
+    def __init__(self, directory: Directory, sessions: SessionRegistry, credentials: Credentials, clock: Clock) -> None:
         """Work on the catalog's devices."""
         self._directory = directory
         self._sessions = sessions
         self._credentials = credentials
+        self._quiet = QuietLog("admission", clock)
         self.counts: Counter[str] = Counter()
 
     def session(self, arrivals: Arrivals, product: Product, link: Link, device_id: str | None) -> Session | str:
@@ -100,15 +107,35 @@ class Admission:
             return "no_device"
         session = link.sessions.get(device_id)
         if session is None:
-            device = self._admitted(arrivals, product, device_id)
+            if len(link.sessions) >= MOST_DEVICES:
+                return "too_many_devices"
+            device = self._admitted(arrivals, product, device_id, link.connection.peer)
             if isinstance(device, str):
                 return device
             session = Session(device, link.connection)
             link.sessions[device_id] = session
         link.last = session
-        if session.device.enabled and self._sessions.of(session.device) is None:
-            self._bind(arrivals, session)
         return session
+
+    @staticmethod
+    def refusal(product: Product, session: Session) -> str:
+        """Why the device may not report on this session; empty when it may.
+
+        A device whose credential an operator set must prove it, whatever the product says.
+        """
+        device = session.device
+        if not device.enabled:
+            return "device_disabled"
+        if session.proven is True:
+            return ""
+        must = product.authentication == "required" or device.credential_source == "operator"
+        return "unauthenticated" if must or session.proven is False else ""
+
+    def heard(self, arrivals: Arrivals, session: Session) -> None:
+        """A device that may speak did: it is reached by this session unless another one serves it."""
+        if self._sessions.of(session.device) is None:
+            self._bind(arrivals, session)
+        self._sessions.touch(session, arrivals.now_ms, arrivals.commit)
 
     def prove(self, arrivals: Arrivals, product: Product, session: Session, item: Decoded) -> tuple[bool, str | None]:
         """Registration or authentication: whether it is accepted, and the credential to tell the device."""
@@ -122,29 +149,31 @@ class Admission:
         else:
             presented = item.credential or ""
             accepted = self._credentials.on_authenticate(product, device, presented)
+            arrivals.proofs.append((session, session.proven))
             session.proven = accepted
             if accepted and device.credential_digest is None:
                 self._remember(arrivals, device, presented, "adopted")
-        if accepted:
+        if accepted and not self.refusal(product, session):
             self._bind(arrivals, session)
             self._sessions.touch(session, arrivals.now_ms, arrivals.commit)
-        else:
+        elif not accepted:
             self.counts[f"{item.kind}_refused"] += 1
-            log.warning("device refused", at=item.kind, device=safe_text(device.id), peer=session.line.peer)
+            self._quiet.warn("device refused", item.kind, session.line.peer, safe_text(device.id))
+            if self._sessions.release(session, "unauthenticated", arrivals.commit):
+                arrivals.departed.append((session, "unauthenticated"))
         return accepted, issued
-
-    def leave(self, link: Link, reason: str, commit: Commit) -> None:
-        """The connection is gone: its devices go offline unless another serves them."""
-        for session in link.sessions.values():
-            self._sessions.release(session, reason, commit)
 
     def undo(self, arrivals: Arrivals, links: list[Link]) -> None:
         """The commit was refused: devices it registered or brought online are as before."""
         for device, digest, source in reversed(arrivals.replaced):
             device.credential_digest = digest
             device.credential_source = source  # type: ignore[assignment]  # what it was before
+        for session, proven in reversed(arrivals.proofs):
+            session.proven = proven
         for session in arrivals.bound:
             self._sessions.forget(session)
+        for session, _ in arrivals.departed:
+            session.served = True
         for device in arrivals.registered:
             self._directory.forget(device)
         gone = {device.key for device in arrivals.registered}
@@ -154,7 +183,7 @@ class Admission:
             if link.last is not None and link.last.device.key in gone:
                 link.last = None
 
-    def _admitted(self, arrivals: Arrivals, product: Product, device_id: str) -> Device | str:
+    def _admitted(self, arrivals: Arrivals, product: Product, device_id: str, peer: str) -> Device | str:
         device = self._directory.device_by_id(product.tenant_id, device_id)
         if device is not None:
             return device if device.product_id == product.id else "wrong_product"
@@ -164,7 +193,7 @@ class Admission:
             device = self._directory.allocate(product.tenant_id, product.id, device_id, arrivals.now_ms)
         except (NotReady, Rejected) as failure:
             self.counts["not_admitted"] += 1
-            log.warning("device not admitted", device=safe_text(device_id), why=str(failure))
+            self._quiet.warn("device not admitted", failure.code, peer, f"{safe_text(device_id)}: {failure}")
             return "not_admitted"
         arrivals.registered.append(device)
         now = arrivals.now_ms
@@ -182,7 +211,7 @@ class Admission:
         arrivals.bound.append(session)
         if replaced is not None and replaced.line is not session.line:
             self.counts["sessions_replaced"] += 1
-            log.warning("device on a second connection; the first is closed", device=safe_text(session.device.id))
+            self._quiet.warn("first connection closed", "replaced", session.line.peer, safe_text(session.device.id))
             replaced.line.close("replaced")
 
     def _remember(self, arrivals: Arrivals, device: Device, credential: str | None, source: str) -> None:

@@ -7,7 +7,8 @@ bytes, and the codec's `reply_to` finds the command again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -87,6 +88,7 @@ class CommandService:
         self._clock = clock
         self._supervisor = supervisor
         self._open: dict[tuple[str, str], dict[str, _Open]] = {}
+        self._serials: dict[tuple[str, str], int] = {}
         self.ended: dict[str, int] = {}
 
     async def load(self) -> None:
@@ -128,8 +130,8 @@ class CommandService:
         self._arm(entry, timeout_s)
         await self._repository.save_command(scope, command)
         session = self._sessions.of(device)
-        if session is not None and command.status == "queued":
-            self._deliver(entry, session, product)
+        if session is not None:
+            await self._deliver(entry, session, product)
         return command
 
     async def get(self, scope: Scope, command_id: str) -> Command:
@@ -160,8 +162,7 @@ class CommandService:
             product = self._directory.product(system_scope(tenant_id=device.tenant_id), device.product_id)
         except NotFound:
             return
-        for entry in waiting:
-            self._deliver(entry, session, product)
+        self._supervisor.spawn("commands.deliver", self._deliver_all(waiting, session, product))
 
     def answered(self, device: Device, serial: int, result: dict[str, Any] | None, *, ok: bool) -> bool:
         """The device answered a serial; False when no command waits for it (late, or not ours)."""
@@ -208,18 +209,39 @@ class CommandService:
     def _arm(self, entry: _Open, timeout_s: float) -> None:
         entry.timer = asyncio.get_running_loop().call_later(timeout_s, self._time_out, entry)
 
-    def _deliver(self, entry: _Open, session: Session, product: Product) -> None:
-        serial = session.next_serial()
+    async def _deliver_all(self, waiting: Sequence[_Open], session: Session, product: Product) -> None:
+        for entry in waiting:
+            await self._deliver(entry, session, product)
+
+    async def _deliver(self, entry: _Open, session: Session, product: Product) -> None:
+        """Send a command that waits: `sent` is durable before the bytes leave, so that no restart sends it again."""
+        command = entry.command
+        if command.status != "queued":
+            return
+        serial = self._next_serial(command)
         try:
-            frame = self._encode(product, _request(entry.command, serial))
+            frame = self._encode(product, _request(command, serial))
         except CodecError as failure:
             self._end(entry, "failed", str(failure))
             return
         entry.serial = serial
-        entry.command.status = "sent"
-        entry.command.sent_at_ms = self._clock.now_ms()
-        session.line.send(frame)
-        self._save(entry.command)
+        command.status = "sent"
+        command.sent_at_ms = self._clock.now_ms()
+        await self._repository.save_command(
+            system_scope(command.requested_by, command.tenant_id), msgspec.structs.replace(command)
+        )
+        if command.status not in _ENDED:
+            session.line.send(frame)
+
+    def _next_serial(self, command: Command) -> int:
+        """1..65535 and around, which every protocol's field can carry; per device, whatever the connection.
+
+        Begins anywhere, so that a late answer to a command of the last run meets no command of this one.
+        """
+        device = (command.tenant_id, command.device_id)
+        serial = self._serials.get(device, secrets.randbelow(0xFFFF)) % 0xFFFF + 1
+        self._serials[device] = serial
+        return serial
 
     def _time_out(self, entry: _Open) -> None:
         if entry.command.status == "sent":

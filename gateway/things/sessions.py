@@ -33,20 +33,15 @@ class Line(Protocol):
 class Session:
     """One device on one connection. `proven` is None until the device presents a credential."""
 
-    __slots__ = ("device", "line", "proven", "seen_stored_ms", "serial")
+    __slots__ = ("device", "line", "proven", "seen_stored_ms", "served")
 
     def __init__(self, device: Device, line: Line) -> None:
-        """Start unproven, with command serials from 1."""
+        """Start unproven; `served` once the device was reached by it."""
         self.device = device
         self.line = line
         self.proven: bool | None = None
-        self.serial = 0
+        self.served = False
         self.seen_stored_ms = 0
-
-    def next_serial(self) -> int:
-        """Serial for the next command: 1..65535 and around, which every protocol's field can carry."""
-        self.serial = self.serial % 0xFFFF + 1
-        return self.serial
 
 
 class SessionRegistry:
@@ -75,6 +70,7 @@ class SessionRegistry:
         if present is session or (present is not None and present.proven and not session.proven):
             return None
         self._by_key[device.key] = session
+        session.served = True
         now = self._clock.now_ms()
         self._store_seen(session, now, commit)
         if present is None:
@@ -90,11 +86,16 @@ class SessionRegistry:
             self._store_seen(session, now_ms, commit)
 
     def release(self, session: Session, reason: str, commit: Commit) -> bool:
-        """The session is over; False when another one serves the device already."""
+        """The session is over; False when another one serves the device.
+
+        After a refused commit `served` is set again, and a device that is offline still is written again.
+        """
         device = session.device
-        if self._by_key.get(device.key) is not session:
+        present = self._by_key.get(device.key)
+        if present is not session and (present is not None or not session.served):
             return False
-        del self._by_key[device.key]
+        self._by_key.pop(device.key, None)
+        session.served = False
         device.online = False
         now = self._clock.now_ms()
         commit.seen[device.key] = Seen(device.key, online=False, at_ms=device.last_seen_ms or now)
@@ -106,6 +107,7 @@ class SessionRegistry:
         if self._by_key.get(session.device.key) is session:
             del self._by_key[session.device.key]
             session.device.online = False
+            session.served = False
 
     def _store_seen(self, session: Session, now_ms: int, commit: Commit) -> None:
         session.device.last_seen_ms = now_ms

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.clock import Clock
-from gateway.core.errors import CodecError, NotReady, Rejected, StorageFailed
+from gateway.core.errors import CodecError, NotReady, PluginTrapped, Rejected, StorageFailed
 from gateway.core.flow import Commit, Decoded, Notice, Point
 from gateway.core.journal import Done
 from gateway.things.model import Device, Product
@@ -63,17 +63,26 @@ def ack_of(text: str) -> msgspec.Raw:
 
 
 class LetterCodec:
-    """Decodes `<letter> <device> [argument]`: r report, e event, g register, a authenticate, h heartbeat, x trap,
-    k stop at this frame (deadline), c checksum error, n nothing, y reply."""
+    """Decodes `<letter> <device> [argument]`.
+
+    r report, b report of 1000 points, p part, e event, g register, a authenticate, h heartbeat, y reply, x trap,
+    k stop at this frame (deadline), c checksum error, n nothing.
+    """
 
     plugin_id = "letters"
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.aux: list[int] = []
+        self.down = False
+        self.encodes = 0
         self.killed: set[bytes] = set()
 
     def decode_batch(self, frames: Sequence[bytes], aux: Sequence[int] | None = None) -> list[DecodeResult]:
+        if self.down:
+            raise NotReady("the plugin does not start")
         self.batches.append(len(frames))
+        self.aux += aux or []
         results: list[DecodeResult] = []
         for frame in frames:
             if frame[:1] == b"k" and frame not in self.killed:
@@ -96,16 +105,22 @@ class LetterCodec:
             "a": {"kind": "authenticate", "credential": argument},
             "e": {"kind": "event", "event": Notice(argument)},
             "h": {"kind": "heartbeat"},
+            "b": {"kind": "report", "points": [Point(None, {"v": float(number)}) for number in range(1000)]},
         }
         if letter == "y":
             value = msgspec.Raw(msgspec.msgpack.encode({"echo": argument}))
             return Decoded("reply", name, reply_to=int(argument), value=value)
+        if letter == "p":
+            return Decoded("report", name)
         if letter == "r":
             return Decoded("report", name, [Point(None, {"v": float(argument or 0)})], ack=ack)
         return Decoded(device=name, ack=ack, **kinds[letter])
 
     def encode(self, request: bytes, aux: int = 0) -> bytes:
+        self.encodes += 1
         asked: dict[str, Any] = msgspec.msgpack.decode(request)
+        if asked["args"].get("of") == "trap":
+            raise PluginTrapped(TRAPPED, "deadline")
         if asked["command"] == "bad":
             raise CodecError(7, "bad config")
         told = "".join(f" {key}={asked[key]}" for key in ("accepted", "credential") if key in asked)
@@ -157,6 +172,7 @@ class FakeDirectory:
         self.products = {(product.tenant_id, product.id): product for product in products}
         self.devices: dict[tuple[str, str], Device] = {}
         self.forgotten: list[str] = []
+        self.confirmed: list[str] = []
 
     def add(self, device_id: str, product_id: str = "p", *, enabled: bool = True) -> Device:
         device = Device(key=len(self.devices) + 1, tenant_id="default", id=device_id, product_id=product_id)
@@ -177,6 +193,9 @@ class FakeDirectory:
         if len(device_id) > 8:
             raise Rejected("a device id has at most 8 characters")
         return self.add(device_id, product_id)
+
+    def confirm(self, device: Device) -> None:
+        self.confirmed.append(device.id)
 
     def forget(self, device: Device) -> None:
         self.forgotten.append(device.id)
