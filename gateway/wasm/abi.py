@@ -125,6 +125,8 @@ def _refuse_extension(code: int, _data: memoryview) -> Any:
 
 _items: Final = msgspec.msgpack.Decoder(list[Decoded | int | None], ext_hook=_refuse_extension)
 _raw_items: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_any: Final = msgspec.msgpack.Decoder(ext_hook=_refuse_extension)
+_NOTHING: Final = msgspec.Raw()
 _item: Final = msgspec.msgpack.Decoder(Decoded | int | None, ext_hook=_refuse_extension)
 # What msgspec answers to bytes that somebody chose: malformed, of another type, not UTF-8, nested without end.
 _BAD_DATA: Final = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -144,7 +146,7 @@ def unpack_batch(packed: bytes, count: int) -> list[DecodeResult]:
         raise BadBatch(f"{len(items)} items for {count} frames")
     for place, item in enumerate(items):
         if isinstance(item, Decoded):
-            if item.event is not None and not _is_plain(item.event.data):
+            if not _is_sound(item):
                 items[place] = MALFORMED
         elif item is not None:
             items[place] = _checked_code(item)
@@ -172,14 +174,43 @@ def _checked_code(item: DecodeResult) -> DecodeResult:
     return item or None
 
 
-_PLAIN = (str, int, float, bool, type(None))
-_MOST_NESTING = 16
-"""Levels of lists and maps in an event's data: more than people write, few enough for every encoder downstream."""
+_FIRST_MS: Final = -62_135_596_800_000
+_LAST_MS: Final = 253_402_300_799_999
+"""Years 1 to 9999: what RFC 3339 can write and every database can hold."""
+_MOST_SERIAL: Final = 0xFFFF_FFFF
+_PLAIN: Final = frozenset((str, int, float, bool, type(None)))
+_MOST_NESTING: Final = 16
+"""Levels of lists and maps in a value or in an event's data: more than people write, few enough for every encoder
+downstream."""
+
+
+def _is_sound(item: Decoded) -> bool:
+    """Whether nothing in an item of the right shape is more than the rest of the gateway can keep."""
+    for point in item.points:
+        if point.at is not None and not _FIRST_MS <= point.at <= _LAST_MS:
+            return False
+        if not _PLAIN.issuperset(map(type, point.values.values())) and not _is_plain(point.values):
+            return False
+    if item.reply_to is not None and not 0 <= item.reply_to <= _MOST_SERIAL:
+        return False
+    if item.kind == "reply" and not _is_shown(item.value):
+        return False
+    return item.event is None or _is_plain(item.event.data)
+
+
+def _is_shown(value: msgspec.Raw) -> bool:
+    """Whether the `value` of an answer, which becomes the command's result, is missing or JSON."""
+    if value == _NOTHING:
+        return True
+    try:
+        return _is_plain(_any.decode(value))
+    except _BAD_DATA:
+        return False
 
 
 def _is_plain(data: Any, depth: int = 0) -> bool:
     """Whether a value is JSON all the way down and not nested deeper than any consumer bears."""
-    if isinstance(data, _PLAIN):
+    if type(data) in _PLAIN:
         return True
     if depth >= _MOST_NESTING:
         return False

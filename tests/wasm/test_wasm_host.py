@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from time import perf_counter
+from typing import Any
 
+import msgspec
 import pytest
 from guests_gw1 import LIMITS, MakeCodec, Sandbox, answering, guest, well_behaved
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import CodecError, ConfigError, PluginTrapped
 from gateway.core.flow import Decoded
+from gateway.wasm.abi import unpack_batch
 from gateway.wasm.codec import MALFORMED, TRAPPED, DecodeResult
 from gateway.wasm.manifest import Limits
 
@@ -233,6 +236,13 @@ HOSTILE_ANSWERS = {
     "text as item": b"\x91\xa5hello",
     "float as item": b"\x91\xcb\x3f\xf0\x00\x00\x00\x00\x00\x00",
     "extension": b"\x91\x82\xa4kind\xa6report\xa6points\x91\x81\xa6values\x81\xa1a\xd4\x05\x00",
+    "timestamp": b"\x91\x82\xa4kind\xa6report\xa6points\x91\x81\xa6values\x81\xa1a\xd6\xff\x00\x00\x00\x01",
+    "timestamp in a list": b"\x91\x82\xa4kind\xa6report\xa6points\x91\x81\xa6values\x81\xa1a\x91\xd6\xff\0\0\0\1",
+    "bytes": b"\x91\x82\xa4kind\xa6report\xa6points\x91\x81\xa6values\x81\xa1a\xc4\x01\x00",
+    "number keys": b"\x91\x82\xa4kind\xa6report\xa6points\x91\x81\xa6values\x81\xa1a\x81\x01\x02",
+    "result with an extension": b"\x91\x82\xa4kind\xa5reply\xa5value\x81\xa1a\xd4\x05\x00",
+    "result with a timestamp": b"\x91\x82\xa4kind\xa5reply\xa5value\x81\xa1a\xd6\xff\x00\x00\x00\x01",
+    "result that is too deep": b"\x91\x82\xa4kind\xa5reply\xa5value" + b"\x91" * 500 + b"\xc0",
     "trailing bytes": b"\x91\xc0\xc0",
     "code over 32 bits": b"\x91\xcf\x00\x00\x00\x01\x00\x00\x00\x00",
     "deep event": b"\x91\x82\xa4kind\xa5event\xa5event\x82\xa4name\xa1e\xa4data\x81\xa1a" + b"\x91" * 100 + b"\xc0",
@@ -252,6 +262,34 @@ def test_a_well_formed_answer_of_the_same_shape_passes(make_codec: MakeCodec) ->
     nested = b"\x91" * 3 + b"\xc0"
     codec = make_codec(answering(b"\x91\x82\xa4kind\xa5event\xa5event\x82\xa4name\xa1e\xa4data\x81\xa1a" + nested))
     assert codec.decode_batch([b"a"])[0].event.data == {"a": [[[None]]]}
+
+
+def packed_item(**fields: Any) -> bytes:
+    return msgspec.msgpack.encode([{"kind": "reply", "value": {"a": [1.5, None]}, **fields}])
+
+
+FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+
+
+@pytest.mark.parametrize("at", [FIRST_MS, 0, LAST_MS, None])
+@pytest.mark.parametrize("reply_to", [0, 2**32 - 1, None])
+def test_times_of_years_1_to_9999_and_serials_of_32_bits_pass(at: int | None, reply_to: int | None) -> None:
+    [item] = unpack_batch(packed_item(points=[{"at": at, "values": {"a": {"b": [2**64 - 1]}}}], reply_to=reply_to), 1)
+    assert isinstance(item, Decoded)
+    assert (item.points[0].at, item.reply_to) == (at, reply_to)
+
+
+@pytest.mark.parametrize("at", [-(2**63), FIRST_MS - 1, LAST_MS + 1, 2**63, 2**64 - 1])
+def test_a_time_that_no_database_holds_is_malformed_and_its_neighbour_lives(at: int) -> None:
+    late = {"kind": "report", "points": [{"values": {"a": 1}}, {"at": at, "values": {"a": 1}}]}
+    bad, good = unpack_batch(msgspec.msgpack.encode([late, {"kind": "report"}]), 2)
+    assert bad == MALFORMED
+    assert isinstance(good, Decoded)
+
+
+@pytest.mark.parametrize("reply_to", [-1, 2**32, 2**64 - 1])
+def test_a_serial_over_32_bits_is_malformed(reply_to: int) -> None:
+    assert unpack_batch(packed_item(reply_to=reply_to), 1) == [MALFORMED]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
