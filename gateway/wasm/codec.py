@@ -46,12 +46,15 @@ class Codec(Protocol):
 
         The prefix is shorter than the input only after the time of a batch was used up (a frame ran into the
         deadline, say): the caller lets the loop breathe and comes back with the rest.
+        Raises NotReady, and blames no frame, while the plugin has failed and cannot be started again: the frames may
+        be given again later.
         """
         ...
 
     def encode(self, request: bytes, aux: int = 0) -> bytes:
         """Turn an encode request (msgpack `{command, args, device, serial, ...}`) into bytes for the device.
 
-        Raises CodecError; PluginTrapped where the plugin failed rather than refused.
+        Raises CodecError; PluginTrapped where the plugin failed rather than refused; NotReady while it has failed
+        and cannot be started again.
         """
         ...

@@ -17,7 +17,7 @@ import wasmtime
 from typing_extensions import override
 
 from gateway.core.clock import Clock
-from gateway.core.errors import CodecError, ConfigError, PluginTrapped
+from gateway.core.errors import CodecError, ConfigError, NotReady, PluginTrapped
 from gateway.core.flow import Decoded
 from gateway.wasm.abi import (
     HEADER_BYTES,
@@ -175,7 +175,7 @@ class WasmCodec(Codec):
         try:
             code, data = self._call("gw_encode", request, aux, self._deadline_s)
         except _Down:
-            raise PluginTrapped(TRAPPED, f"plugin {self.plugin_id} does not start") from None
+            raise self._not_ready() from None
         except GuestTrap as trap:
             self._strike(f"{trap} in an encode")
             raise PluginTrapped(TRAPPED, f"plugin {self.plugin_id} trapped: {trap}") from None
@@ -200,7 +200,12 @@ class WasmCodec(Codec):
                 continue
             piece, piece_aux = frames[start:end], aux[start:end] if aux is not None else None
             outcome = self._run(pack_batch(piece, piece_aux), len(piece))
-            settled = self._settle(piece, piece_aux, outcome, began)
+            try:
+                settled = self._settle(piece, piece_aux, outcome, began)
+            except NotReady:
+                if not results:
+                    raise
+                break
             results += settled
             if len(settled) < len(piece) or perf_counter() - began > self._batch_deadline_s:
                 break
@@ -219,19 +224,26 @@ class WasmCodec(Codec):
     def _settle(
         self, frames: Sequence[bytes], aux: Sequence[int] | None, outcome: _Outcome, began: float
     ) -> list[DecodeResult]:
-        """Turn the outcome of one call into one result per frame of a prefix, decoding singly what failed together."""
+        """Turn the outcome of one call into one result per frame of a prefix, decoding singly what failed together.
+
+        Raises NotReady where the prefix would be empty since there is no instance.
+        """
         if isinstance(outcome, list):
             if TOO_LARGE in outcome and len(frames) > 1:
                 self._retry_large(frames, aux, outcome, began)
             return outcome
         if outcome is _Failure.DOWN:
-            return [TRAPPED] * len(frames)
+            raise self._not_ready()
         if len(frames) == 1:
             return [self._judged(outcome)]
         results: list[DecodeResult] = []
         guilty = False
         for place in range(len(frames)):
             single = self._run_single(frames, aux, place)
+            if single is _Failure.DOWN:
+                if not results:
+                    raise self._not_ready()
+                return results
             guilty = guilty or single in _FATAL
             results.append(self._judged(single))
             if single is _Failure.TIMED_OUT or perf_counter() > self._give_up(began):
@@ -245,10 +257,18 @@ class WasmCodec(Codec):
     def _retry_large(
         self, frames: Sequence[bytes], aux: Sequence[int] | None, results: list[DecodeResult], began: float
     ) -> None:
-        """Give each frame whose result did not fit beside the others a call of its own, while there is time."""
+        """Give each frame whose result did not fit beside the others a call of its own, while there is time.
+
+        Without an instance to ask, it and what follows it are left off.
+        """
         for place, result in enumerate(results):
             if result == TOO_LARGE:
                 single = self._run_single(frames, aux, place)
+                if single is _Failure.DOWN:
+                    if not place:
+                        raise self._not_ready()
+                    del results[place:]
+                    return
                 results[place] = self._judged(single)
                 if single is _Failure.TIMED_OUT or perf_counter() > self._give_up(began):
                     return
@@ -307,6 +327,9 @@ class WasmCodec(Codec):
                 self._lost(trap)
                 if not trap.early:
                     raise
+
+    def _not_ready(self) -> NotReady:
+        return NotReady(f"plugin {self.plugin_id} failed and does not start again")
 
     def _last_error(self) -> str:
         try:

@@ -17,11 +17,11 @@ import structlog
 import wasmtime
 
 from gateway.core.clock import Clock, SystemClock
-from gateway.core.errors import ConfigError, FramingError, GatewayError, NotFound
+from gateway.core.errors import ConfigError, FramingError, GatewayError, NotFound, NotReady
 from gateway.core.flow import Decoded
 from gateway.framing.spec import FramingSpec, framer_for, framing_spec
 from gateway.wasm.build import plugin_folders
-from gateway.wasm.codec import MALFORMED, Codec, DecodeResult, code_text
+from gateway.wasm.codec import MALFORMED, TRAPPED, Codec, DecodeResult, code_text
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.engine import make_engine
 from gateway.wasm.fastcall import CallPath, active_path, path_reason
@@ -258,7 +258,7 @@ class PluginHost:
 
     def _try_one(self, plugin: _Plugin, codec: WasmCodec, data: bytes) -> list[FrameOutcome]:
         if plugin.framing is None:
-            return [_outcome(result) for result in codec.decode_batch([data])]
+            return [_outcome(result) for result in _decode_all(codec, [data])]
         framer = framer_for(plugin.framing)
         broken: FramingError | None = None
         try:
@@ -312,8 +312,11 @@ class PluginHost:
 def _decode_all(codec: Codec, frames: Sequence[bytes]) -> list[DecodeResult]:
     """Decode to the end, over kills: a person is waiting for all of it, and no loop for this thread."""
     results: list[DecodeResult] = []
-    while len(results) < len(frames):
-        results += codec.decode_batch(frames[len(results) :])
+    try:
+        while len(results) < len(frames):
+            results += codec.decode_batch(frames[len(results) :])
+    except NotReady:  # an instance for trying lives as long as the call: there is no later
+        results += [TRAPPED] * (len(frames) - len(results))
     return results
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.errors import CodecError, ConfigError, FramingError
+from gateway.core.errors import CodecError, ConfigError, FramingError, NotReady
 from gateway.core.flow import Decoded
 from gateway.framing.framer import Framer
 from gateway.wasm.codec import Codec, DecodeResult, code_text
@@ -34,7 +34,7 @@ def run_vectors(codec: Codec, vectors: Sequence[Vector], framer: Callable[[], Fr
     for number, vector in enumerate(vectors, 1):
         try:
             detail = _difference(codec, vector, framer)
-        except (ConfigError, FramingError) as error:
+        except (ConfigError, FramingError, NotReady) as error:
             detail = str(error)
         results.append(VectorResult(vector.name or f"test {number}", not detail, detail))
     return results

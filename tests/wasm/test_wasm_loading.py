@@ -10,7 +10,7 @@ import pytest
 import wasmtime
 from guests_gw1 import LIMITS, MakeCodec, Sandbox, guest, well_behaved
 
-from gateway.core.errors import CodecError, ConfigError, PluginTrapped
+from gateway.core.errors import CodecError, ConfigError, NotReady, PluginTrapped
 from gateway.wasm.codec import TRAPPED
 from gateway.wasm.manifest import Caps, Limits
 
@@ -171,29 +171,78 @@ def test_gw_init_sees_its_configuration_and_may_refuse_it(make_codec: MakeCodec)
     assert refused.value.number == 0x81
 
 
-def test_a_plugin_that_does_not_start_again_is_tried_ever_more_rarely(make_codec: MakeCodec) -> None:
-    # gw_init succeeds only while the key-value store, which outlives the instance, is empty.
-    wasm = guest(
-        "unreachable",
+_ENCODER = """(func (export "gw_encode") (param i32 i32 i32) (result i64)
+  (i64.or (i64.shl (i64.extend_i32_u (local.get 0)) (i64.const 32)) (i64.extend_i32_u (local.get 1))))"""
+
+
+def starts_once(batch: str) -> bytes:
+    """A guest whose gw_init succeeds only while the key-value store, which outlives the instance, is empty."""
+    return guest(
+        batch,
         more="""(import "gw1" "kv_get" (func $get (param i32 i32 i32 i32) (result i32)))
                 (import "gw1" "kv_set" (func $set (param i32 i32 i32 i32) (result i32)))""",
         abi=f"""{_BUF}{_VERSION}
           (func (export "gw_init") (param i32 i32) (result i32)
             (if (i32.ge_s (call $get (i32.const 0) (i32.const 1) (i32.const 8) (i32.const 8)) (i32.const 0))
               (then (return (i32.const 7))))
-            (call $set (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 1)))""",
+            (call $set (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 1))) {_ENCODER}""",
     )
+
+
+def test_a_plugin_that_is_down_encodes_nothing_and_blames_no_request(make_codec: MakeCodec) -> None:
+    codec = make_codec(starts_once("unreachable"), caps=Caps(kv=True))
+    assert codec.encode(b"\x80") == b"\x80"
+    codec.decode_batch([b"a"])
+    with pytest.raises(NotReady, match="does not start again"):
+        codec.encode(b"\x80")
+    assert codec.stats.strikes == 1
+
+
+def test_a_batch_whose_trap_leaves_the_plugin_down_blames_none_of_its_frames(make_codec: MakeCodec) -> None:
+    codec = make_codec(starts_once("unreachable"), caps=Caps(kv=True))
+    with pytest.raises(NotReady):
+        codec.decode_batch([b"a", b"b"])
+    assert (codec.stats.frames, codec.stats.strikes) == (0, 0)
+
+
+def test_what_was_decoded_before_the_plugin_went_down_is_given(make_codec: MakeCodec) -> None:
+    # One call of many frames gives nils; the next, of the rest of them, traps.
+    nils = """(if (i32.eq (local.get $n) (i32.const 1)) (then unreachable))
+      (i32.store8 (i32.const 131072) (i32.const 0xdc))
+      (i32.store8 (i32.const 131073) (i32.shr_u (local.get $n) (i32.const 8)))
+      (i32.store8 (i32.const 131074) (local.get $n))
+      (memory.fill (i32.const 131075) (i32.const 0xc0) (local.get $n))
+      (i64.or (i64.const 0x2000000000000) (i64.extend_i32_u (i32.add (local.get $n) (i32.const 3))))"""
+    codec = make_codec(starts_once(nils), caps=Caps(kv=True))
+    assert codec.decode_batch([b""] * 1024 + [b"x"]) == [None] * 1024 + [TRAPPED]
+    with pytest.raises(NotReady):
+        codec.decode_batch([b"x"])
+
+
+def test_a_frame_left_without_its_own_call_is_left_to_the_caller(make_codec: MakeCodec) -> None:
+    # Two frames: the second did not fit and traps when it is alone; of three, the third finds the plugin down.
+    too_large = """(if (i32.eq (local.get $n) (i32.const 1)) (then unreachable))
+      (i32.store (i32.const 131072) (i32.const 0x0404c093))
+      (i64.const 0x2000000000004)"""
+    codec = make_codec(starts_once(too_large), caps=Caps(kv=True))
+    assert codec.decode_batch([b"a", b"b", b"c"]) == [None, TRAPPED]
+
+
+def test_a_plugin_that_does_not_start_again_is_tried_ever_more_rarely(make_codec: MakeCodec) -> None:
     clock = HandClock()
-    codec = make_codec(wasm, caps=Caps(kv=True), clock=clock)
+    codec = make_codec(starts_once("unreachable"), caps=Caps(kv=True), clock=clock)
     assert codec.decode_batch([b"a"]) == [TRAPPED]
     calls = codec.stats.calls
-    assert codec.decode_batch([b"a", b"b"]) == [TRAPPED, TRAPPED]
-    assert codec.decode_batch([b"a"] * 5) == [TRAPPED] * 5
+    for frames in ([b"a"], [b"a", b"b"], [b"a"] * 2000):
+        with pytest.raises(NotReady, match="does not start again"):
+            codec.decode_batch(frames)
     assert codec.stats.calls == calls
     assert codec.stats.strikes == 1
+    assert codec.stats.errors == {TRAPPED: 1}
     first_wait = codec._retry_at - clock.monotonic_s()
     clock.seconds += first_wait
-    codec.decode_batch([b"a"])
+    with pytest.raises(NotReady):
+        codec.decode_batch([b"a"])
     assert codec._retry_at - clock.monotonic_s() == pytest.approx(2 * first_wait)
 
 
@@ -226,7 +275,8 @@ def test_closing_a_codec_twice_is_allowed_and_a_closed_codec_decodes_nothing(mak
     codec = make_codec(well_behaved())
     codec.close()
     codec.close()
-    assert codec.decode_batch([b"a"]) == [TRAPPED]
+    with pytest.raises(NotReady):
+        codec.decode_batch([b"a"])
 
 
 def test_many_respawns_and_many_plugins_do_not_grow_the_process(sandbox: Sandbox) -> None:
