@@ -42,18 +42,32 @@ class SqlDeviceRepository(DeviceRepository):
             return [from_row(row, Device) for row in rows.mappings()]
 
     @override
+    async def next_key(self) -> int:
+        # The table's own counter, which a deletion does not take back.
+        last = sa.text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'device'")
+        async with self._database.read() as connection:
+            return int((await connection.execute(last)).scalar_one()) + 1
+
+    @override
+    async def add_device(self, scope: Scope, device: Device) -> None:
+        row = owned_row(scope, device)
+        async with self._database.write(scope) as transaction:
+            await _execute(transaction, sa.insert(_table).values(row), row)
+            await transaction.audit("create", "device", device.id, None, without(row, *_SECRET))
+
+    @override
     async def save_device(self, scope: Scope, device: Device) -> None:
         row = owned_row(scope, device)
         async with self._database.write(scope) as transaction:
             before = await transaction.row(_one(scope, device.id))
-            if before is not None and before["key"] != device.key:
-                raise Conflict(f"device {device.id} exists already")
-            await _put(transaction, row, before)
+            if before is None or before["key"] != device.key:
+                raise NotFound(f"no device {device.id}")
+            change = sa.update(_table).where(_table.c.key == device.key).values(without(row, *_JOURNALS) or {})
+            await _execute(transaction, change, row)
             after = without(row, *_SECRET) or {}
-            if before is not None and before["credential_digest"] != device.credential_digest:
+            if before["credential_digest"] != device.credential_digest:
                 after["credential_changed"] = True
-            verb = "create" if before is None else "update"
-            await transaction.audit(verb, "device", device.id, without(before, *_SECRET), after)
+            await transaction.audit("update", "device", device.id, without(before, *_SECRET), after)
 
     @override
     async def delete_device(self, scope: Scope, device_id: str) -> None:
@@ -90,14 +104,9 @@ class SqlDeviceRepository(DeviceRepository):
             return deleted.rowcount == _SLICE
 
 
-async def _put(transaction: Transaction, row: dict[str, Any], before: dict[str, Any] | None) -> None:
+async def _execute(transaction: Transaction, change: sa.Insert | sa.Update, row: dict[str, Any]) -> None:
     try:
-        if before is None:
-            await transaction.execute(sa.insert(_table).values(row))
-        else:
-            await transaction.execute(
-                sa.update(_table).where(_table.c.key == row["key"]).values(without(row, *_JOURNALS) or {})
-            )
+        await transaction.execute(change)
     except sa.exc.IntegrityError as failure:
         if is_unique_violation(failure):
             raise Conflict(f"device {row['id']} exists already") from failure

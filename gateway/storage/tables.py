@@ -149,6 +149,8 @@ device = sa.Table(
     sa.UniqueConstraint("tenant_id", "id"),
     sa.ForeignKeyConstraint(["tenant_id", "product_id"], ["product.tenant_id", "product.id"]),
     sa.Index(None, "tenant_id", "product_id"),
+    # A key is never given twice: codes and history that name it must not pass to another device.
+    sqlite_autoincrement=True,
 )
 
 message = sa.Table(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
-from itertools import islice
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -32,6 +31,9 @@ DeviceChange: TypeAlias = Literal["updated", "enabled", "disabled", "deleted", "
 """What became of a device. After the last three its live session must not go on."""
 
 DeviceListener: TypeAlias = Callable[[Device, DeviceChange], None]
+
+_LAST_MESSAGES_S = 0.3
+"""How long a deletion leaves what the device has just sent to reach the journal; a commit takes some 10 ms."""
 
 _SAVES = 5
 """Times a device is saved again because its session changed meanwhile."""
@@ -68,7 +70,7 @@ class Catalog:
         self._devices: dict[tuple[str, str], Device] = {}
         self._device_counts: Counter[tuple[str, str]] = Counter()
         self._next_key = 1
-        self._allocated: dict[int, float] = {}
+        self._unconfirmed: dict[int, asyncio.Event] = {}
         self._reserved: set[tuple[str, str]] = set()
         self._changing = asyncio.Lock()
         self._listeners: list[DeviceListener] = []
@@ -79,6 +81,7 @@ class Catalog:
         """Read everything from storage, replacing what is known."""
         products = await self._stored_products.all_products()
         devices = await self._stored_devices.all_devices()
+        self._next_key = await self._stored_devices.next_key()
         self._products.clear()
         self._normalisers.clear()
         self._devices.clear()
@@ -87,7 +90,6 @@ class Catalog:
             self._put_product(product)
         for device in devices:
             self._put_device(device)
-        self._next_key = max((device.key for device in devices), default=0) + 1
 
     def on_device_changed(self, listener: DeviceListener) -> None:
         """Call `listener` on the loop's thread after each change that people make to a device. It must not raise."""
@@ -118,6 +120,7 @@ class Catalog:
     def allocate(self, tenant_id: str, product_id: str, device_id: str, at_ms: int) -> Device:
         """Admit a device that nobody registered; its row is to be written with its first message.
 
+        What became of the row is told by `confirm` or `forget`; changes that people make to the device wait for it.
         Raises Rejected for an id that cannot be one or a product that admits none, NotReady when there are too many or
         the id is just being created or deleted.
         """
@@ -136,15 +139,21 @@ class Catalog:
             raise self._refused("too_many", NotReady(reason))
         device = self._new_device(tenant_id, product_id, device_id, at_ms)
         self._put_device(device)
-        self._remember_allocated(device)
+        self._unconfirmed[device.key] = asyncio.Event()
         self.registered += 1
         return device
+
+    def confirm(self, device: Device) -> None:
+        """The row of an allocated device is durable."""
+        written = self._unconfirmed.pop(device.key, None)
+        if written is not None:
+            written.set()
 
     def forget(self, device: Device) -> None:
         """Undo `allocate`: its commit was refused."""
         if self._devices.get((device.tenant_id, device.id)) is device:
             self._drop_device(device)
-        self._allocated.pop(device.key, None)
+        self.confirm(device)  # whoever waits for its row sees that the device is gone
 
     def samples(self) -> Iterable[Sample]:
         """Figures for `/metrics`."""
@@ -241,7 +250,7 @@ class Catalog:
             device.name, device.tags, device.enabled = name, dict(tags or {}), enabled
             self._reserved.add(identity)
             try:
-                await self._stored_devices.save_device(scope, device)
+                await self._stored_devices.add_device(scope, device)
             finally:
                 self._reserved.discard(identity)
             self._put_device(device)
@@ -256,8 +265,8 @@ class Catalog:
         tags: dict[str, str] | None = None,
         enabled: bool | None = None,
     ) -> Device:
-        """Change what is given. Raises NotFound, Rejected."""
-        await self._settle(self.device(scope, device_id))
+        """Change what is given. Raises NotFound, Rejected, NotReady while the device is not stored yet."""
+        await self._stored(scope, device_id)
         async with self._changing:
             device = self._changeable(scope, device_id)
             check_device(device_id, device.name if name is None else name, device.tags if tags is None else tags)
@@ -274,9 +283,9 @@ class Catalog:
         return device
 
     async def set_credential(self, scope: Scope, device_id: str, credential: str | None) -> None:
-        """Set a device's credential, or None to let it register anew. Raises NotFound, Rejected."""
+        """Set a device's credential, or None to let it register anew. Raises as `update_device`."""
         digest = None if credential is None else self._credentials.checked(credential)
-        await self._settle(self.device(scope, device_id))
+        await self._stored(scope, device_id)
         async with self._changing:
             device = self._changeable(scope, device_id)
             source = None if digest is None else "operator"
@@ -284,8 +293,11 @@ class Catalog:
         self._tell(device, "credential_changed")
 
     async def delete_device(self, scope: Scope, device_id: str) -> None:
-        """Delete a device with all that is stored of it. Raises NotFound, Conflict while it is being deleted."""
-        device = self._changeable(scope, device_id)
+        """Delete a device with all that is stored of it.
+
+        Raises NotFound, Conflict while it is being deleted, NotReady while it is not stored yet.
+        """
+        device = await self._stored(scope, device_id)
         identity = (device.tenant_id, device.id)
         was_enabled = device.enabled
         # From here on its traffic is refused, and what is in flight finds its row until it is stored.
@@ -293,7 +305,7 @@ class Catalog:
         self._reserved.add(identity)
         try:
             self._tell(device, "deleted")
-            await self._settle(device)
+            await self._last_messages(device)
             async with self._changing:
                 await self._stored_devices.delete_device(scope, device_id)
                 self._drop_device(device)
@@ -336,31 +348,32 @@ class Catalog:
             updated_at_ms=at_ms,
         )
 
-    def _remember_allocated(self, device: Device) -> None:
-        now = self._clock.monotonic_s()
-        for key, at in list(islice(self._allocated.items(), 2)):
-            if now - at > self._config.settle_s:
-                del self._allocated[key]
-        self._allocated[device.key] = now
-
     def _changeable(self, scope: Scope, device_id: str) -> Device:
         device = self.device(scope, device_id)
         if (device.tenant_id, device.id) in self._reserved:
             raise Conflict(f"device {device_id} is being deleted")
         return device
 
-    async def _settle(self, device: Device) -> None:
-        """Wait while the row of a device that has just registered, or its last messages, are on their way."""
-        wait_s = 0.0
-        at = self._allocated.get(device.key)
-        if at is not None:
-            wait_s = at + self._config.settle_s - self._clock.monotonic_s()
-        elif not device.enabled and device.last_seen_ms is not None:
+    async def _stored(self, scope: Scope, device_id: str) -> Device:
+        """A device that has a row to change; waits for that of one that has just registered."""
+        device = self._changeable(scope, device_id)
+        written = self._unconfirmed.get(device.key)
+        if written is None:
+            return device
+        try:
+            await asyncio.wait_for(written.wait(), self._config.settle_s)
+        except TimeoutError:
+            reason = f"device {device_id} has just registered and is not stored yet: the disk is slow; try again"
+            raise NotReady(reason) from None
+        if self._changeable(scope, device_id) is not device:
+            raise NotFound(f"no device {device_id[:64]!r}: its registration was not stored")
+        return device
+
+    async def _last_messages(self, device: Device) -> None:
+        """Wait while what the device sent before it was refused may be on its way to the journal."""
+        if device.last_seen_ms is not None:
             heard_s = (self._clock.now_ms() - device.last_seen_ms) / 1000
-            wait_s = self._config.settle_s - max(0.0, heard_s)
-        if wait_s > 0:
-            await asyncio.sleep(wait_s)
-        self._allocated.pop(device.key, None)
+            await asyncio.sleep(max(0.0, _LAST_MESSAGES_S - max(0.0, heard_s)))
 
     async def _save_device(self, scope: Scope, device: Device, changes: dict[str, object]) -> None:
         """Store, then show. The device's own traffic goes on meanwhile: what it changed is saved again."""

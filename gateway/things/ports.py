@@ -63,8 +63,16 @@ class DeviceRepository(Protocol):
         """Every device of every tenant, for the start."""
         ...
 
+    async def next_key(self) -> int:
+        """The first key above all that were ever stored; a deleted device's is not given to another."""
+        ...
+
+    async def add_device(self, scope: Scope, device: Device) -> None:
+        """Insert; raises Conflict where its key or its id is taken, Rejected for an unknown product."""
+        ...
+
     async def save_device(self, scope: Scope, device: Device) -> None:
-        """Insert, or replace the device of the same id in the scope's tenant."""
+        """Replace the device of the same key and id in the scope's tenant; raises NotFound where it has no row."""
         ...
 
     async def delete_device(self, scope: Scope, device_id: str) -> None:

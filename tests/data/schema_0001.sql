@@ -73,7 +73,7 @@ CREATE TABLE dead_letter (
 );
 INSERT INTO "dead_letter" VALUES(1,'default','pump','x',NULL,'checksum',X'00FF',1);
 CREATE TABLE device (
-	"key" INTEGER NOT NULL, 
+	"key" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	tenant_id TEXT NOT NULL, 
 	id TEXT NOT NULL, 
 	product_id TEXT NOT NULL, 
@@ -86,7 +86,6 @@ CREATE TABLE device (
 	last_seen_ms BIGINT, 
 	created_at_ms BIGINT NOT NULL, 
 	updated_at_ms BIGINT NOT NULL, 
-	CONSTRAINT pk_device PRIMARY KEY ("key"), 
 	CONSTRAINT fk_device_product FOREIGN KEY(tenant_id, product_id) REFERENCES product (tenant_id, id), 
 	CONSTRAINT fk_device_tenant FOREIGN KEY(tenant_id) REFERENCES tenant (id), 
 	CONSTRAINT uq_device_tenant_id_id UNIQUE (tenant_id, id)
@@ -240,5 +239,6 @@ BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('audit',4);
 INSERT INTO "sqlite_sequence" VALUES('event',2);
+INSERT INTO "sqlite_sequence" VALUES('device',1);
 INSERT INTO "sqlite_sequence" VALUES('dead_letter',1);
 COMMIT;

@@ -63,6 +63,7 @@ class MemoryStore:
         self.events: list[Event] = []
         self.products: dict[Key, Product] = {}
         self.devices: dict[Key, Device] = {}
+        self.last_device_key = 0
         self.commands: dict[Key, Command] = {}
         self.alarms: dict[Key, Alarm] = {}
         self.states: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -157,8 +158,25 @@ class MemoryDevices(DeviceRepository):
         return [copied(device) for device in sorted(self.store.devices.values(), key=lambda device: device.key)]
 
     @override
+    async def next_key(self) -> int:
+        return max(self.store.last_device_key, *(device.key for device in self.store.devices.values()), 0) + 1
+
+    @override
+    async def add_device(self, scope: Scope, device: Device) -> None:
+        if scope.tenant_id == device.tenant_id:
+            present = self.store.devices.values()
+            if any(o.key == device.key or (o.tenant_id, o.id) == (device.tenant_id, device.id) for o in present):
+                raise Conflict(f"device {device.id} exists already")
+            self._check(device)
+        self.store.put(scope, self.store.devices, "device", device, _DEVICE_SECRET)
+        self.store.last_device_key = max(self.store.last_device_key, device.key)
+
+    @override
     async def save_device(self, scope: Scope, device: Device) -> None:
         if scope.tenant_id == device.tenant_id:
+            present = self.store.devices.get((device.tenant_id, device.id))
+            if present is None or present.key != device.key:
+                raise NotFound(f"no device {device.id}")
             self._check(device)
         before = self.store.put(scope, self.store.devices, "device", device, _DEVICE_SECRET)
         if before is not None:
@@ -166,17 +184,14 @@ class MemoryDevices(DeviceRepository):
             kept.online, kept.last_seen_ms = before.online, before.last_seen_ms
 
     def _check(self, device: Device) -> None:
-        present = self.store.devices.get((device.tenant_id, device.id))
-        taken = any(other.key == device.key and other is not present for other in self.store.devices.values())
-        if taken or (present is not None and present.key != device.key):
-            raise Conflict(f"device {device.id} exists already")
         # A store without any product serves tests that do not care for them.
         if self.store.products and (device.tenant_id, device.product_id) not in self.store.products:
             raise Rejected(f"product_id: no product {device.product_id}")
 
     @override
     async def delete_device(self, scope: Scope, device_id: str) -> None:
-        self.store.take(scope, self.store.devices, "device", device_id, _DEVICE_SECRET)
+        gone = self.store.take(scope, self.store.devices, "device", device_id, _DEVICE_SECRET)
+        self.store.last_device_key = max(self.store.last_device_key, gone.key)
         for table in (self.store.commands, self.store.alarms):
             for key, item in list(table.items()):
                 if key[0] == scope.tenant_id and item.device_id == device_id:

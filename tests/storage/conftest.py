@@ -63,5 +63,5 @@ async def stored_device(database: Database) -> Device:
     """A device in the database, with its product."""
     await SqlProductRepository(database).save_product(SCOPE, Product(tenant_id="default", id="p"))
     device = Device(key=1, tenant_id="default", id="d1", product_id="p")
-    await SqlDeviceRepository(database).save_device(SCOPE, device)
+    await SqlDeviceRepository(database).add_device(SCOPE, device)
     return device

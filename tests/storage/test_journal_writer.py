@@ -169,12 +169,21 @@ async def test_floats_that_json_lacks_are_stored_as_null(
 async def test_a_device_that_came_through_the_api_meanwhile_fails_its_double_alone(
     database: Database, journal: JournalWriter, stored_device: Device
 ) -> None:
-    await SqlDeviceRepository(database).save_device(
-        SCOPE, Device(key=2, tenant_id="default", id="same", product_id="p")
-    )
+    await SqlDeviceRepository(database).add_device(SCOPE, Device(key=2, tenant_id="default", id="same", product_id="p"))
     double = a_commit(a_message(device_key=3, v=1), devices=[NewDevice(3, "default", "p", "same", 1)])
     told = await outcomes(journal, [double, a_commit(a_message(v=1))])
     assert [failure is None for failure in told] == [False, True]
+
+
+async def test_a_key_that_the_journal_gave_is_not_given_again_after_a_deletion(
+    database: Database, journal: JournalWriter, stored_device: Device
+) -> None:
+    devices = SqlDeviceRepository(database)
+    commit = a_commit(devices=[NewDevice(8, "default", "p", "x", 1), NewDevice(5, "default", "p", "y", 1)])
+    assert await outcome(journal, commit) is None
+    for device_id in ("x", "y"):
+        await devices.delete_device(SCOPE, device_id)
+    assert await devices.next_key() == 9
 
 
 async def test_a_message_of_a_deleted_device_is_refused_rather_than_kept_for_nobody(
@@ -309,7 +318,7 @@ async def test_repositories_and_the_journal_write_in_turns_without_starving(
     devices = SqlDeviceRepository(database)
     for key in range(2, 12):
         device = Device(key=key, tenant_id="default", id=f"api{key}", product_id="p")
-        await asyncio.wait_for(devices.save_device(SCOPE, device), 5)
+        await asyncio.wait_for(devices.add_device(SCOPE, device), 5)
     running = False
     assert min(await flood) > 0
     assert len(await devices.all_devices()) == 11

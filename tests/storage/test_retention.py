@@ -118,7 +118,7 @@ async def test_the_same_product_id_of_another_tenant_keeps_its_own_days(
 ) -> None:
     await keep(repositories, "p", 1.0)
     await repositories.products.save_product(OTHER, Product(tenant_id="other", id="p"))
-    await repositories.devices.save_device(OTHER, Device(key=2, tenant_id="other", id="d1", product_id="p"))
+    await repositories.devices.add_device(OTHER, Device(key=2, tenant_id="other", id="d1", product_id="p"))
     assert await outcome(journal, a_commit(received(clock, 5, 1, 1), received(clock, 5, 2, 2))) is None
     assert (await retention.sweep())["messages"] == 1
     page = await SqlHistoryRepository(database).points(OTHER, "d1", "v", TimeRange(), PageRequest())

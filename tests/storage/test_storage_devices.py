@@ -42,12 +42,12 @@ async def test_a_device_comes_back_as_it_was_saved(rooms: Rooms) -> None:
         created_at_ms=3,
         updated_at_ms=4,
     )
-    await rooms.devices.save_device(SCOPE, device)
+    await rooms.devices.add_device(SCOPE, device)
     assert await rooms.devices.all_devices() == [device]
 
 
 async def test_an_update_leaves_the_session_to_the_journal(rooms: Rooms) -> None:
-    await rooms.devices.save_device(SCOPE, a_device(1, "d", online=True, last_seen_ms=5))
+    await rooms.devices.add_device(SCOPE, a_device(1, "d", online=True, last_seen_ms=5))
     await rooms.devices.save_device(SCOPE, a_device(1, "d", name="new", online=False, last_seen_ms=None))
     (device,) = await rooms.devices.all_devices()
     assert (device.name, device.online, device.last_seen_ms) == ("new", True, 5)
@@ -55,41 +55,63 @@ async def test_an_update_leaves_the_session_to_the_journal(rooms: Rooms) -> None
 
 @pytest.mark.parametrize("clash", [a_device(1, "other-id"), a_device(2, "d")], ids=["same key", "same id"])
 async def test_a_key_or_id_that_is_taken_is_a_conflict(rooms: Rooms, clash: Device) -> None:
-    await rooms.devices.save_device(SCOPE, a_device(1, "d"))
+    await rooms.devices.add_device(SCOPE, a_device(1, "d"))
     with pytest.raises(Conflict):
-        await rooms.devices.save_device(SCOPE, clash)
+        await rooms.devices.add_device(SCOPE, clash)
     assert await ids(rooms) == ["d"]
+
+
+@pytest.mark.parametrize(
+    "nobody", [a_device(1, "other-id"), a_device(2, "d"), a_device(2, "e")], ids=["other id", "other key", "neither"]
+)
+async def test_a_change_never_makes_a_device(rooms: Rooms, nobody: Device) -> None:
+    await rooms.devices.add_device(SCOPE, a_device(1, "d"))
+    with pytest.raises(NotFound):
+        await rooms.devices.save_device(SCOPE, nobody)
+    assert await rooms.devices.all_devices() == [a_device(1, "d")]
+    entries = (await rooms.audit.list_audit(SCOPE, PageRequest(sort="seq"), entity="device")).items
+    assert [entry.action for entry in entries] == ["create"]
+
+
+async def test_the_key_of_a_deleted_device_is_not_given_again(rooms: Rooms) -> None:
+    assert await rooms.devices.next_key() == 1
+    await rooms.devices.add_device(SCOPE, a_device(1, "d"))
+    await rooms.devices.add_device(SCOPE, a_device(7, "e"))
+    assert await rooms.devices.next_key() == 8
+    await rooms.devices.delete_device(SCOPE, "e")
+    assert await rooms.devices.next_key() == 8
 
 
 async def test_a_device_of_an_unknown_product_is_rejected_by_name(rooms: Rooms) -> None:
     with pytest.raises(Rejected, match="nothing"):
-        await rooms.devices.save_device(SCOPE, a_device(1, "d", product_id="nothing"))
+        await rooms.devices.add_device(SCOPE, a_device(1, "d", product_id="nothing"))
     assert await ids(rooms) == []
 
 
 async def test_another_tenants_device_is_neither_seen_nor_touched(rooms: Rooms) -> None:
-    await rooms.devices.save_device(SCOPE, a_device(1, "d"))
+    await rooms.devices.add_device(SCOPE, a_device(1, "d"))
     assert (await rooms.devices.list_devices(OTHER, ANY, PageRequest())).total == 0
     with pytest.raises(NotFound):
         await rooms.devices.delete_device(OTHER, "d")
-    with pytest.raises(Forbidden):
-        await rooms.devices.save_device(OTHER, a_device(1, "d"))
+    for store in (rooms.devices.add_device, rooms.devices.save_device):
+        with pytest.raises(Forbidden):
+            await store(OTHER, a_device(1, "d"))
     assert await ids(rooms) == ["d"]
 
 
 async def test_the_same_id_in_two_tenants_is_two_devices(rooms: Rooms) -> None:
     await rooms.products.save_product(OTHER, Product(tenant_id="other", id="p"))
-    await rooms.devices.save_device(SCOPE, a_device(1, "d"))
-    await rooms.devices.save_device(OTHER, a_device(2, "d", tenant_id="other"))
+    await rooms.devices.add_device(SCOPE, a_device(1, "d"))
+    await rooms.devices.add_device(OTHER, a_device(2, "d", tenant_id="other"))
     await rooms.devices.delete_device(OTHER, "d")
     assert await ids(rooms) == ["d"]
 
 
 async def test_a_list_is_filtered_by_each_condition(rooms: Rooms) -> None:
     await rooms.products.save_product(SCOPE, Product(tenant_id="default", id="q"))
-    await rooms.devices.save_device(SCOPE, a_device(1, "a1", tags={"site": "x", "odd=key": "1"}, online=True))
-    await rooms.devices.save_device(SCOPE, a_device(2, "a2", tags={"site": "y"}, product_id="q"))
-    await rooms.devices.save_device(SCOPE, a_device(3, "b3", name="Boiler 100%"))
+    await rooms.devices.add_device(SCOPE, a_device(1, "a1", tags={"site": "x", "odd=key": "1"}, online=True))
+    await rooms.devices.add_device(SCOPE, a_device(2, "a2", tags={"site": "y"}, product_id="q"))
+    await rooms.devices.add_device(SCOPE, a_device(3, "b3", name="Boiler 100%"))
     assert await ids(rooms, DeviceFilter(product_id="q")) == ["a2"]
     assert await ids(rooms, DeviceFilter(online=True)) == ["a1"]
     assert await ids(rooms, DeviceFilter(online=False)) == ["a2", "b3"]
@@ -105,8 +127,8 @@ async def test_a_list_is_filtered_by_each_condition(rooms: Rooms) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 async def test_sql_in_any_text_is_only_text(rooms: Rooms, text: str) -> None:
-    await rooms.devices.save_device(SCOPE, a_device(1, "plain"))
-    await rooms.devices.save_device(SCOPE, a_device(2, text, name=text, tags={text: text}))
+    await rooms.devices.add_device(SCOPE, a_device(1, "plain"))
+    await rooms.devices.add_device(SCOPE, a_device(2, text, name=text, tags={text: text}))
     for which in (DeviceFilter(tag=f"{text}={text}"), DeviceFilter(tag=text)):
         # A key with an equals sign in it can only be asked for as key=value.
         if "=" not in text:
@@ -125,7 +147,7 @@ async def test_only_white_listed_fields_sort(rooms: Rooms, sort: str) -> None:
 
 async def test_pages_hold_every_device_once_and_know_the_total(rooms: Rooms) -> None:
     for key in range(1, 8):
-        await rooms.devices.save_device(SCOPE, a_device(key, f"d{key}", name="same"))
+        await rooms.devices.add_device(SCOPE, a_device(key, f"d{key}", name="same"))
     seen: list[str] = []
     for number in range(1, 5):
         page = await rooms.devices.list_devices(SCOPE, ANY, PageRequest(number, 3, "name"))
@@ -145,7 +167,7 @@ async def test_a_page_that_cannot_be_is_rejected(rooms: Rooms, page: PageRequest
 
 async def test_deleting_a_device_takes_its_commands_alarms_and_rule_states_along(rooms: Rooms) -> None:
     for key, device_id in ((1, "d"), (2, "e")):
-        await rooms.devices.save_device(SCOPE, a_device(key, device_id))
+        await rooms.devices.add_device(SCOPE, a_device(key, device_id))
         command = Command(id=f"c-{device_id}", tenant_id="default", device_id=device_id, name="n")
         await rooms.commands.save_command(SCOPE, command)
         raised = AlarmChange("raise", "default", device_id, "r", 1)
@@ -159,7 +181,7 @@ async def test_deleting_a_device_takes_its_commands_alarms_and_rule_states_along
 
 
 async def test_the_audit_log_tells_that_a_credential_changed_but_not_what_it_is(rooms: Rooms) -> None:
-    await rooms.devices.save_device(SCOPE, a_device(1, "d"))
+    await rooms.devices.add_device(SCOPE, a_device(1, "d"))
     await rooms.devices.save_device(SCOPE, a_device(1, "d", credential_digest="canary", credential_source="operator"))
     await rooms.devices.delete_device(SCOPE, "d")
     entries = (await rooms.audit.list_audit(SCOPE, PageRequest(sort="seq"), entity="device")).items

@@ -64,7 +64,7 @@ async def test_deleting_what_does_not_exist_is_not_found(rooms: Rooms) -> None:
 
 async def test_a_product_with_devices_is_not_deleted(rooms: Rooms) -> None:
     await rooms.products.save_product(SCOPE, FULL)
-    await rooms.devices.save_device(SCOPE, Device(key=1, tenant_id="default", id="d", product_id=FULL.id))
+    await rooms.devices.add_device(SCOPE, Device(key=1, tenant_id="default", id="d", product_id=FULL.id))
     with pytest.raises(Conflict):
         await rooms.products.delete_product(SCOPE, FULL.id)
     await rooms.devices.delete_device(SCOPE, "d")

@@ -1,5 +1,6 @@
 import asyncio
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
 
 import msgspec
 import pytest
@@ -45,6 +46,11 @@ class SlowDevices(MemoryDevices):
         await super().save_device(scope, device)
 
     @override
+    async def add_device(self, scope: Scope, device: Device) -> None:
+        await self._wait()
+        await super().add_device(scope, device)
+
+    @override
     async def delete_device(self, scope: Scope, device_id: str) -> None:
         await self._wait()
         await super().delete_device(scope, device_id)
@@ -58,7 +64,7 @@ class Room:
         self.store = MemoryStore(self.clock)
         self.devices = SlowDevices(self.store)
         self.credentials = Credentials(bytes(32))
-        self.config = ThingsConfig(**{"settle_s": 0.0, **config})
+        self.config = ThingsConfig(**config)
         self.told: list[tuple[str, DeviceChange]] = []
         self.catalog = self.again()
         self.catalog.on_device_changed(lambda device, what: self.told.append((device.id, what)))
@@ -68,8 +74,9 @@ class Room:
         return Catalog(MemoryProducts(self.store), self.devices, self.clock, self.credentials, self.config)
 
     def commit(self, device: Device) -> None:
-        """What the journal writes of a device that registered itself."""
+        """What the journal writes of a device that registered itself, and its news."""
         self.store.devices[device.tenant_id, device.id] = msgspec.structs.replace(device)
+        self.catalog.confirm(device)
 
 
 def product(product_id: str = "p", **fields: Any) -> Product:
@@ -295,15 +302,68 @@ async def test_devices_that_register_themselves_are_bounded_per_product() -> Non
     assert figures["gateway_devices",] == 3
 
 
-async def test_a_change_waits_until_the_row_of_a_device_that_has_just_registered_is_there() -> None:
-    room = await with_device(settle_s=0.02)
+Change: TypeAlias = Callable[[Catalog], Coroutine[Any, Any, object]]
+CHANGES = [
+    pytest.param(lambda catalog: catalog.update_device(US, "e", enabled=False), id="update"),
+    pytest.param(lambda catalog: catalog.set_credential(US, "e", "secret"), id="set_credential"),
+    pytest.param(lambda catalog: catalog.delete_device(US, "e"), id="delete"),
+]
+
+
+async def waiting(room: Room, change: Change) -> asyncio.Task[object]:
+    """A change that has gone as far as it can."""
+    task = asyncio.get_running_loop().create_task(change(room.catalog))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    return task
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_change_waits_until_the_row_of_a_device_that_has_just_registered_is_there(change: Change) -> None:
+    room = await with_device()
     device = room.catalog.allocate("default", "p", "e", 1)
-    change = asyncio.get_running_loop().create_task(room.catalog.update_device(US, "e", name="E"))
-    await asyncio.sleep(0)
-    assert room.devices.saves == 1
+    task = await waiting(room, change)
+    assert not task.done()
+    assert (device.enabled, room.told, set(room.store.devices)) == (True, [], {("default", "d")})
     room.commit(device)
-    await change
-    assert room.store.devices["default", "e"].name == "E"
+    await task
+    assert len(room.told) == 1
+    assert room.store.devices.get(("default", "e"), device) == device
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_change_of_a_device_whose_registration_was_not_stored_finds_none(change: Change) -> None:
+    room = await with_device()
+    device = room.catalog.allocate("default", "p", "e", 1)
+    task = await waiting(room, change)
+    room.catalog.forget(device)
+    again = room.catalog.allocate("default", "p", "e", 2)
+    with pytest.raises(NotFound):
+        await task
+    assert set(room.store.devices) == {("default", "d")}
+    assert again.enabled
+    assert room.told == []
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_change_waits_for_a_disk_only_so_long_and_changes_nothing(change: Change) -> None:
+    room = await with_device(settle_s=0.01)
+    device = room.catalog.allocate("default", "p", "e", 1)
+    with pytest.raises(NotReady, match="not stored yet"):
+        await change(room.catalog)
+    assert (device.enabled, room.told, set(room.store.devices)) == (True, [], {("default", "d")})
+    room.commit(device)
+    await room.catalog.update_device(US, "e", name="E")
+
+
+async def test_a_new_start_gives_a_device_that_comes_back_another_key() -> None:
+    room = await with_device()
+    before = room.catalog.device(US, "d").key
+    await room.catalog.delete_device(US, "d")
+    catalog = room.again()
+    await catalog.load()
+    assert (await catalog.create_device(US, "d", "p")).key > before
+    assert catalog.allocate("default", "p", "e", 1).key > before + 1
 
 
 # Devices, for people
@@ -440,6 +500,16 @@ async def test_a_deleted_device_is_refused_before_it_is_gone() -> None:
     assert room.catalog.allocate("default", "p", "d", 1).key != device.key
 
 
+async def test_a_deletion_leaves_the_last_messages_time_to_be_stored() -> None:
+    room = await with_device()
+    room.catalog.device(US, "d").last_seen_ms = room.clock.now_ms()
+    deletion = await waiting(room, lambda catalog: catalog.delete_device(US, "d"))
+    assert room.told == [("d", "deleted")]
+    assert ("default", "d") in room.store.devices
+    await deletion
+    assert room.store.devices == {}
+
+
 async def test_a_device_whose_deletion_fails_goes_on() -> None:
     room = await with_device()
     room.devices.fail = StorageFailed("disk full")
@@ -450,15 +520,15 @@ async def test_a_device_whose_deletion_fails_goes_on() -> None:
     await room.catalog.update_device(US, "d", name="still here")
 
 
-async def test_a_storm_of_registrations_leaves_no_trace_of_settled_ones() -> None:
-    room = await with_device(settle_s=1.0)
-    for number in range(500):
-        room.catalog.allocate("default", "p", f"n{number}", 1)
-        room.clock.advance(0.1)
-    assert len(room.catalog._allocated) <= 12
+async def test_a_storm_of_registrations_leaves_no_trace_of_those_whose_fate_is_known() -> None:
+    room = await with_device()
+    devices = [room.catalog.allocate("default", "p", f"n{number}", 1) for number in range(500)]
+    for number, device in enumerate(devices):
+        (room.commit if number % 2 else room.catalog.forget)(device)
+    assert len(room.catalog._unconfirmed) == 0
 
 
-@pytest.mark.parametrize("wrong", [{"value_items": 0}, {"settle_s": -1.0}, {"settle_s": 60.0}, {"value_depth": 99}])
+@pytest.mark.parametrize("wrong", [{"value_items": 0}, {"settle_s": -1.0}, {"settle_s": 61.0}, {"value_depth": 99}])
 def test_bounds_with_which_nothing_works_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(wrong, ThingsConfig)

@@ -122,6 +122,7 @@ def _things() -> None:
         sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name=op.f("fk_device_tenant")),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_device")),
         sa.UniqueConstraint("tenant_id", "id", name=op.f("uq_device_tenant_id_id")),
+        sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_device_tenant_id_product_id"), "device", ["tenant_id", "product_id"], unique=False)
     op.create_table(
