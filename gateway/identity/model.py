@@ -46,11 +46,16 @@ class AuditEntry(msgspec.Struct, kw_only=True):
     digest: str = ""
 
 
+def name_key(username: str) -> str:
+    """What makes two user names the same: they differ in more than capitals, for the store and for the throttle."""
+    return username.casefold()
+
+
 class UserRepository(Protocol):
     """Rows of users and roles. Changes write the audit log in the same transaction, without secrets."""
 
     async def find_user(self, username: str) -> User | None:
-        """The user of that name in any tenant (names are unique over all tenants), or None."""
+        """The user of that name in any tenant, whatever its capitals, or None. Names are unique over all tenants."""
         ...
 
     async def get_user(self, scope: Scope, user_id: str) -> User:

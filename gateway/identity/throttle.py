@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gateway.core.clock import Clock
 from gateway.core.errors import Throttled
 from gateway.identity.config import IdentityConfig
+from gateway.identity.model import name_key
 
 
 @dataclass(slots=True)
@@ -37,16 +38,23 @@ class LoginThrottle:
         return len(self._records)
 
     def attempt(self, username: str, address: str) -> None:
-        """Count an attempt; raises Throttled (and counts nothing further) while either key has to wait."""
+        """Count an attempt; raises Throttled (and remembers nothing of it) while either key has to wait.
+
+        What is refused leaves no trace: else names made up while waiting would push out the very records that wait.
+        """
         now_s = self._clock.monotonic_s()
-        records = [self._record(key, now_s) for key in _keys(username, address)]
-        wait_s = max(record.closed_until_s for record in records) - now_s
+        keys = _keys(username, address)
+        known = [record for key in keys if (record := self._known(key, now_s)) is not None]
+        wait_s = max((record.closed_until_s for record in known), default=now_s) - now_s
         if wait_s > 0:
             self.refused += 1
             raise Throttled(wait_s)
-        for record in records:
+        for key in keys:
+            record = self._known(key, now_s) or _Record()
             record.failures += 1
             record.closed_until_s = now_s + self._wait_s(record.failures)
+            record.touched_s = now_s
+            self._remember(key, record)
 
     def succeeded(self, username: str, address: str) -> None:
         """Forget the name's failures and take this attempt back from the address.
@@ -60,15 +68,17 @@ class LoginThrottle:
             record.failures -= 1
             record.closed_until_s = 0.0
 
-    def _record(self, key: str, now_s: float) -> _Record:
+    def _known(self, key: str, now_s: float) -> _Record | None:
         record = self._records.get(key)
-        if record is None or now_s - record.touched_s > self._config.forget_after_s:
-            record = self._records[key] = _Record()
-        record.touched_s = now_s
+        if record is None or now_s - max(record.touched_s, record.closed_until_s) > self._config.forget_after_s:
+            return None
+        return record
+
+    def _remember(self, key: str, record: _Record) -> None:
+        self._records[key] = record
         self._records.move_to_end(key)
         while len(self._records) > self._config.max_throttled:
             self._records.popitem(last=False)
-        return record
 
     def _wait_s(self, failures: int) -> float:
         over = failures - self._config.free_attempts - 1
@@ -78,7 +88,7 @@ class LoginThrottle:
 
 
 def _keys(username: str, address: str) -> tuple[str, str]:
-    return f"name {username.casefold()}", f"address {_network(address)}"
+    return f"name {name_key(username)}", f"address {_network(address)}"
 
 
 def _network(address: str) -> str:

@@ -120,6 +120,34 @@ async def test_an_ipv6_site_counts_as_one_address() -> None:
     throttle.attempt("other", "2001:db8:1:3::1")
 
 
+async def test_refused_attempts_leave_no_trace_and_push_nobody_out() -> None:
+    throttle = LoginThrottle(CHEAP, IdentityRoom().clock)
+    for _ in range(CHEAP.free_attempts + 1):
+        throttle.attempt("ann", HOME)
+    remembered = len(throttle)
+    for at in range(CHEAP.max_throttled + 10):
+        with pytest.raises(Throttled):
+            throttle.attempt(f"made-up-{at}", HOME)
+    assert len(throttle) == remembered
+    with pytest.raises(Throttled):
+        throttle.attempt("ann", "198.51.100.9")
+
+
+async def test_a_wait_longer_than_the_memory_of_failures_is_kept() -> None:
+    room = IdentityRoom()
+    throttle = LoginThrottle(
+        replace(CHEAP, free_attempts=1, first_wait_s=100.0, most_wait_s=100.0, forget_after_s=10.0), room.clock
+    )
+    throttle.attempt("ann", HOME)
+    throttle.attempt("ann", HOME)
+    room.clock.advance(50)
+    with pytest.raises(Throttled):
+        throttle.attempt("ann", HOME)
+    room.clock.advance(61)
+    throttle.attempt("ann", HOME)
+    throttle.attempt("ann", HOME)
+
+
 async def test_the_throttle_remembers_a_bounded_number() -> None:
     throttle = LoginThrottle(replace(CHEAP, max_throttled=100), IdentityRoom().clock)
     for at in range(1000):
