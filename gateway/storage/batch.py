@@ -40,7 +40,8 @@ _DEVICES = ("INSERT INTO device (key, tenant_id, product_id, id, created_at_ms, 
 _CREDENTIALS = (
     (
         "UPDATE device SET credential_digest = v.column2, credential_source = v.column3 "
-        "FROM (VALUES {rows}) AS v WHERE device.key = v.column1"
+        # A person's word outlasts what the device was told or said before it heard of that.
+        "FROM (VALUES {rows}) AS v WHERE device.key = v.column1 AND device.credential_source IS NOT 'operator'"
     ),
     3,
 )
@@ -72,13 +73,15 @@ def insert(
 ) -> Counter[str]:
     """Write the rows of commits within the open transaction; returns what the ledger gained.
 
-    Sets `seq` of their messages, from `next_seq` on, and of their events. Of the states of one device the last wins.
+    Sets `seq` of their messages, from `next_seq` on, and of their events. Of the states of one device the last
+    wins, and of its credentials.
     """
     _put(connection, _DEVICES, _devices(commits))
+    credentials = {k.device_key: k for c in commits for k in c.credentials}
     _put(
         connection,
         _CREDENTIALS,
-        (v for c in commits for k in c.credentials for v in (k.device_key, k.digest, k.source)),
+        (v for k in credentials.values() for v in (k.device_key, k.digest, k.source)),
     )
     messages = commits[0].messages if len(commits) == 1 else [message for c in commits for message in c.messages]
     _put_messages(connection, messages, next_seq)

@@ -186,6 +186,25 @@ async def test_a_key_that_the_journal_gave_is_not_given_again_after_a_deletion(
     assert await devices.next_key() == 9
 
 
+async def test_a_credential_that_a_person_set_outlasts_one_that_was_on_its_way(
+    database: Database, journal: JournalWriter, stored_device: Device
+) -> None:
+    devices = SqlDeviceRepository(database)
+    adopted = [a_commit(credentials=[CredentialHash(1, digest, "adopted")]) for digest in ("first", "second")]
+    assert await outcomes(journal, adopted) == [None, None]
+    (device,) = await devices.all_devices()
+    assert (device.credential_digest, device.credential_source) == ("second", "adopted")
+    by_hand = msgspec.structs.replace(device, credential_digest="set", credential_source="operator")
+    await devices.save_device(SCOPE, by_hand)
+    assert await outcome(journal, a_commit(credentials=[CredentialHash(1, "late", "issued")])) is None
+    assert await devices.all_devices() == [by_hand]
+    # Reset by a person, the device may choose again.
+    await devices.save_device(SCOPE, msgspec.structs.replace(by_hand, credential_digest=None, credential_source=None))
+    assert await outcome(journal, a_commit(credentials=[CredentialHash(1, "new", "issued")])) is None
+    (device,) = await devices.all_devices()
+    assert (device.credential_digest, device.credential_source) == ("new", "issued")
+
+
 async def test_a_message_of_a_deleted_device_is_refused_rather_than_kept_for_nobody(
     database: Database, journal: JournalWriter, stored_device: Device, path: Path
 ) -> None:
