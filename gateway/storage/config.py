@@ -28,7 +28,8 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     max_waiting_rows: rows queued and not yet durable; over it a commit is refused (policy: reject) and its sender
         sends no acknowledgement. Above `pipeline.waiting_messages`, which holds connections before it comes to that.
-        About 1 KiB each in memory.
+        About 1 KiB each in memory for messages of some ten values, and as much more as they carry more: bytes are not
+        counted, because looking into every value would cost more than queueing it.
     max_transaction_rows: rows of one transaction, so that others get their turn to write.
     window_ms: least time between the beginnings of two transactions under load; above 10 it would show in latency.
     window_from_rows: rows in the previous transaction from which on it counts as load.

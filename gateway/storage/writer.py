@@ -44,6 +44,8 @@ _UNSTORABLE = (
     sqlite3.Error,
 )
 """What a single bad commit can raise: values that have no JSON or no 64-bit number, keys that clash or do not exist."""
+_BACK_OFF_S = 0.2
+"""Pause after a failure that no one foresaw, so that one that stays does not take a whole processor."""
 
 
 class JournalHealth(msgspec.Struct, frozen=True):
@@ -54,11 +56,12 @@ class JournalHealth(msgspec.Struct, frozen=True):
 
 
 class Outcome(NamedTuple):
-    """How a group of commits went, one by one; `broken` says what ails the disk or the file."""
+    """How a group of commits went, one by one; `broken` says what ails the disk, the file or, by `fault`, us."""
 
     failures: list[StorageFailed | None]
     gained: Counter[str]
     broken: str = ""
+    fault: Exception | None = None
 
 
 class JournalWriter(Journal):
@@ -150,28 +153,32 @@ class JournalWriter(Journal):
     # On the thread from here on, but for `_report`.
 
     def _run(self) -> None:
+        while self._turn():
+            pass
+        self._disconnect()
+
+    def _turn(self) -> bool:
+        """Take a group, store it and tell its senders; False at the end."""
         group: list[tuple[Commit, Done]] = []
         try:
-            while group := self._take():
-                self._tell(group, self._store([commit for commit, _ in group]))
-        finally:
-            # Reached with a group in hand only by what no one foresaw: it must not leave senders waiting.
-            self._open = False
-            while not self._queue.empty():
-                if (left := self._queue.get_nowait()) is not None:
-                    group.append(left)
-            if group:
-                stopped = StorageFailed("the journal's thread stopped; restart the gateway")
-                self._tell(group, Outcome([stopped] * len(group), Counter(), str(stopped)))
-            self._disconnect()
+            if not self._take(group):
+                return False
+            outcome = self._store([commit for commit, _ in group])
+        except Exception as failure:  # noqa: BLE001 - a wall: without this thread nothing would be stored until a restart
+            self._tell(group, self._fault([commit for commit, _ in group], failure))
+            time.sleep(_BACK_OFF_S)
+        else:
+            self._tell(group, outcome)
+        return True
 
-    def _take(self) -> list[tuple[Commit, Done]]:
-        """Wait for a commit, then take all that wait; empty at the end."""
+    def _take(self, group: list[tuple[Commit, Done]]) -> bool:
+        """Wait for a commit, then take all that wait into the group; False at the end."""
         first = self._queue.get()
         if first is None:
-            return []
+            return False
+        group.append(first)
         self._keep_distance()
-        group, rows = [first], rows_of(first[0])
+        rows = rows_of(first[0])
         while rows < self._config.max_transaction_rows and not self._queue.empty():
             following = self._queue.get_nowait()
             if following is None:
@@ -180,7 +187,7 @@ class JournalWriter(Journal):
             group.append(following)
             rows += rows_of(following[0])
         self._last_rows, self._last_began_s = rows, self._clock.monotonic_s()
-        return group
+        return True
 
     def _keep_distance(self) -> None:
         if self._last_rows >= self._config.window_from_rows:
@@ -266,6 +273,14 @@ class JournalWriter(Journal):
             _forget_numbers(commit)
         return Outcome([StorageFailed(str(failure))] * len(commits), Counter(), str(failure))
 
+    def _fault(self, commits: list[Commit], failure: Exception) -> Outcome:
+        """What no one foresaw: as if the disk had failed, and nothing is believed that memory says of the file."""
+        self._newest.forget()
+        outcome = self._disk_failed(
+            commits, RuntimeError(f"a fault in the journal: {type(failure).__name__}: {failure}")
+        )
+        return outcome._replace(fault=failure)
+
     def _tell(self, group: list[tuple[Commit, Done]], outcome: Outcome) -> None:
         try:
             self._loop.call_soon_threadsafe(self._report, group, outcome)
@@ -283,6 +298,8 @@ class JournalWriter(Journal):
         if not outcome.broken:
             self._transactions += 1
         self._note(outcome.broken)
+        if outcome.fault is not None:
+            log.error("the journal met a fault of its own", exc_info=outcome.fault)
 
     def _note(self, broken: str) -> None:
         failing = self._health.state == "failing"
@@ -307,6 +324,10 @@ class JournalWriter(Journal):
             self._connection = connection
             for pragma in settings(self._database.config):
                 connection.execute(pragma)
+            # Every kept message took one number, so their count remembers those that retention deleted.
+            (newest,) = connection.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()
+            kept = connection.execute("SELECT count FROM ledger WHERE name = ?", (MESSAGES,)).fetchone()
+            self._next_seq = max(newest, kept[0] if kept else 0) + 1
         return self._connection
 
     def _disconnect(self) -> None:
@@ -316,11 +337,7 @@ class JournalWriter(Journal):
 
     def _resume(self) -> None:
         with translated():
-            connection = self._connected()
-            self._totals = Counter(dict(connection.execute("SELECT name, count FROM ledger")))
-            (newest,) = connection.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()
-        # Every kept message took one number, so their count remembers those that retention deleted.
-        self._next_seq = max(newest, self._totals[MESSAGES]) + 1
+            self._totals = Counter(dict(self._connected().execute("SELECT name, count FROM ledger")))
 
     def _take_lock(self) -> None:
         path = self._database.path.with_name(self._database.path.name + ".writer")

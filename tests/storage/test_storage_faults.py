@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 from fakes.commits import a_commit, a_message, outcome, outcomes
 from fakes.rooms import SCOPE
 from fakes.traffic import FakeClock
@@ -22,6 +23,7 @@ from fakes.traffic import FakeClock
 from gateway.core.errors import ConfigError, StorageFailed
 from gateway.storage.database import Database
 from gateway.storage.history import SqlHistoryRepository
+from gateway.storage.newest import Newest
 from gateway.storage.schema import migrate
 from gateway.storage.writer import JournalWriter
 from gateway.things.ports import PageRequest, TimeRange
@@ -90,6 +92,47 @@ async def test_a_file_that_another_process_holds_fails_the_commit_and_the_journa
         holder.execute("ROLLBACK")
     assert "locked by another process" in str(failure)
     assert await outcome(journal, a_commit(a_message(v=1))) is None
+
+
+class Stumbling(FakeClock):
+    """A clock that fails as nothing foresees, as often as it is told."""
+
+    falls = 0
+
+    def monotonic_s(self) -> float:
+        if self.falls:
+            self.falls -= 1
+            raise LookupError("no time")
+        return super().monotonic_s()
+
+
+async def test_a_fault_that_no_one_foresaw_fails_its_group_and_the_journal_goes_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.clock = clock = Stumbling()
+    journal = JournalWriter(database)
+    await journal.start()
+    assert await outcome(journal, a_commit(a_message(v=1))) is None
+    commits = [a_commit(a_message(v=2)), a_commit(a_message(v=3), a_message(v=4))]
+    with structlog.testing.capture_logs() as lines:
+        # In the middle of taking a group from the queue ...
+        clock.falls = 1
+        assert "LookupError: no time" in str(await outcome(journal, commits[0]))
+        assert (journal.health().state, journal.waiting) == ("failing", 0)
+        assert "LookupError: no time" in journal.health().detail
+        # ... and after its rows are written, before they are durable.
+        with monkeypatch.context() as patch:
+            patch.setattr(Newest, "merge", lambda *_: {}["nothing"])
+            told = await outcomes(journal, commits)
+    assert [isinstance(failure, StorageFailed) for failure in told] == [True, True]
+    faults = [line for line in lines if line["event"] == "the journal met a fault of its own"]
+    assert {type(line["exc_info"]) for line in faults} == {LookupError, KeyError}
+    assert journal.health().state == "failing"
+    assert await stored(database) == 1
+    assert await outcomes(journal, commits) == [None, None]
+    assert [message.seq for commit in commits for message in commit.messages] == [2, 3, 4]
+    assert (journal.health().state, journal.totals(), journal.waiting) == ("running", {"stored": 4}, 0)
+    await journal.close()
 
 
 async def test_a_journal_that_turns_read_only_says_so(journal: JournalWriter) -> None:
