@@ -118,6 +118,10 @@ class SceneRepository(Protocol):
         """Insert or replace by id, with audit."""
         ...
 
+    async def note_schedule_run(self, schedule: Schedule) -> None:
+        """Keep when a schedule ran and runs next, and nothing else of it; not audited, as nobody changed it."""
+        ...
+
     async def delete_schedule(self, scope: Scope, schedule_id: str) -> None:
         """Raises NotFound; with audit."""
         ...

@@ -156,7 +156,7 @@ class Scheduler:
         self._plan(schedule, now_ms)
         scope = system_scope(f"schedule:{schedule.id}", schedule.tenant_id)
         try:
-            await self._repository.save_schedule(scope, _copy(schedule))
+            await self._repository.note_schedule_run(schedule)
             await self._scenes.run(scope, schedule.scene, schedule.args)
         except GatewayError as failure:
             log.error("schedule could not start its scene", schedule=schedule.id, error=str(failure))

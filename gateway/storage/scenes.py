@@ -70,6 +70,13 @@ class SqlSceneRepository(SceneRepository):
             await transaction.audit(verb, "schedule", schedule.id, before, row)
 
     @override
+    async def note_schedule_run(self, schedule: Schedule) -> None:
+        times = {"last_run_at_ms": schedule.last_run_at_ms, "next_run_at_ms": schedule.next_run_at_ms}
+        one = (_schedules.c.tenant_id == schedule.tenant_id, _schedules.c.id == schedule.id)
+        async with self._database.write(system_scope(tenant_id=schedule.tenant_id)) as transaction:
+            await transaction.execute(sa.update(_schedules).where(*one).values(times))
+
+    @override
     async def delete_schedule(self, scope: Scope, schedule_id: str) -> None:
         async with self._database.write(scope) as transaction:
             before = await transaction.row(_one_schedule(scope, schedule_id))

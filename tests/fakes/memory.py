@@ -359,6 +359,12 @@ class MemoryScenes(SceneRepository):
         self.store.put(scope, self.schedules, "schedule", schedule)
 
     @override
+    async def note_schedule_run(self, schedule: Schedule) -> None:
+        kept = self.schedules.get((schedule.tenant_id, schedule.id))
+        if kept is not None:
+            kept.last_run_at_ms, kept.next_run_at_ms = schedule.last_run_at_ms, schedule.next_run_at_ms
+
+    @override
     async def delete_schedule(self, scope: Scope, schedule_id: str) -> None:
         self.store.take(scope, self.schedules, "schedule", schedule_id)
 

@@ -83,6 +83,7 @@ async def test_a_schedule_starts_its_scene_when_due_and_shows_the_next_time() ->
     shown = (await room.scheduler.list(SCOPE))[0]
     assert (shown.last_run_at_ms, shown.next_run_at_ms) == (ms("2026-11-21T08:30"), ms("2026-11-22T08:30"))
     assert (await room.rows.all_schedules())[0].last_run_at_ms == ms("2026-11-21T08:30")
+    assert [(entry.action, entry.entity) for entry in room.rows.store.audit] == [("create", "schedule")]
 
 
 async def test_a_jump_forward_runs_a_missed_schedule_once() -> None:

@@ -58,6 +58,21 @@ async def test_schedules_are_saved_replaced_and_deleted_with_audit(rooms: Rooms)
     assert [entry.action for entry in entries] == ["create", "update", "delete"]
 
 
+async def test_a_run_of_a_schedule_changes_its_times_only_and_is_no_entry_of_the_audit_log(rooms: Rooms) -> None:
+    await rooms.scenes.save_schedule(SCOPE, NIGHTLY)
+    await rooms.scenes.save_schedule(OTHER, msgspec.structs.replace(NIGHTLY, tenant_id="other"))
+    ran = msgspec.structs.replace(NIGHTLY, scene="not this", last_run_at_ms=1, next_run_at_ms=2)
+    await rooms.scenes.note_schedule_run(ran)
+    await rooms.scenes.note_schedule_run(msgspec.structs.replace(ran, id="gone"))
+    expected = [
+        msgspec.structs.replace(NIGHTLY, last_run_at_ms=1, next_run_at_ms=2),
+        msgspec.structs.replace(NIGHTLY, tenant_id="other"),
+    ]
+    assert await rooms.scenes.all_schedules() == expected
+    entries = (await rooms.audit.list_audit(SCOPE, PageRequest(sort="seq"))).items
+    assert [entry.action for entry in entries] == ["create"]
+
+
 async def test_another_tenants_schedule_is_out_of_reach(rooms: Rooms) -> None:
     await rooms.scenes.save_schedule(SCOPE, NIGHTLY)
     with pytest.raises(NotFound):
