@@ -22,7 +22,8 @@
  *
  * A decoder writes one item and returns GW_WRITTEN, or returns a code (GW_DROP, GW_CHECKSUM, 256 and up for its own)
  * and whatever it wrote is taken back. Writing past the output buffer is safe: the writer turns deaf and the item
- * becomes GW_TOO_LARGE. An encoder writes the frame's raw bytes in the same way.
+ * becomes GW_TOO_LARGE. `aux` is the number of the connection that a frame came by (0: the frame is only tried), or its
+ * fPort or unit id where it has one of its own. An encoder writes the frame's raw bytes in the same way.
  *
  * Any number of source files may include this header: its state is shared (weak symbols).
  * Natively (for tests and benchmarks) the same source builds as a shared library: see "Native builds" at the end.

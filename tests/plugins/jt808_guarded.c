@@ -84,7 +84,7 @@ int main(int argc, char **argv) {
         if (!encodes) seal(data, len);
         uint8_t *at = pages + PAGE - len;
         memcpy(at, data, len);
-        int64_t result = encodes ? gw_encode((uintptr_t)at, len, 0) : gw_decode((uintptr_t)at, len, 0);
+        int64_t result = encodes ? gw_encode((uintptr_t)at, len, 0) : gw_decode((uintptr_t)at, len, draw(40));
         given += result >> 32 != 0;
     }
     printf("%ld\n", given);

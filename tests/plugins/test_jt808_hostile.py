@@ -24,6 +24,7 @@ from gateway.wasm.host import WasmCodec
 ROOT = Path(__file__).parents[2]
 KNOWN_IDS = (0x0001, 0x0002, 0x0003, 0x0100, 0x0102, 0x0104, 0x0107, 0x0200, 0x0201, 0x0210, 0x0500, 0x0704)
 TRUNCATED, CHECKSUM = 1, 3
+NAMED_EXTRAS = 64
 
 words = st.integers(0, 0xFFFF)
 printable = st.characters(min_codepoint=0x20, max_codepoint=0x7E)
@@ -141,8 +142,32 @@ def test_a_flood_of_empty_extras_is_decoded_in_time(jt808: WasmCodec) -> None:
 
     assert isinstance(outcome, Decoded)
     raw = outcome.points[0].values["extras_raw"]
-    assert len(raw) == 20_000
-    assert raw["0xeb.20000"] == ""
+    assert len(raw) == NAMED_EXTRAS + 1
+    assert raw[f"0xeb.{NAMED_EXTRAS}"] == ""
+    assert raw["rest"] == "eb00" * (20_000 - NAMED_EXTRAS)
+    assert outcome.points[0].values["extras_well_formed"] is True
+
+
+def test_extras_behind_the_named_ones_still_tell_mileage_and_damage(jt808: WasmCodec) -> None:
+    named, known = b"\xeb\x00" * NAMED_EXTRAS, b"\x01\x04\x00\x00\x30\x39"
+
+    [within, over, damaged] = jt808.decode_batch(
+        [
+            frame(0x0200, location_body(extras=extras))
+            for extras in (named + known, named + b"\xec\x01\x02" + known, named + known + b"\xec\x09\x02")
+        ]
+    )
+
+    for outcome, rest, whole in (
+        (within, None, True),
+        (over, "ec0102010400003039", True),
+        (damaged, "ec0902", False),
+    ):
+        assert isinstance(outcome, Decoded)
+        values = outcome.points[0].values
+        assert values["mileage_km"] == 1234.5
+        assert values["extras_raw"].get("rest") == rest
+        assert values["extras_well_formed"] is whole
 
 
 # Encoding.

@@ -3,6 +3,7 @@ from __future__ import annotations
 from itertools import count
 
 import msgspec
+import pytest
 from fakes.jt808_frames import batch_body, frame, location_body, parted
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from gateway.wasm.codec import DecodeResult
 from gateway.wasm.host import WasmCodec
 
 SLOTS, BLOCKS, MOST_PARTS, MOST_BODY = 256, 2048, 128, 1023
+SLOTS_EACH, BLOCKS_EACH = 8, 256
 
 numbers = count(1)
 
@@ -81,24 +83,58 @@ def test_two_terminals_and_two_messages_of_one_do_not_mix(jt808: WasmCodec) -> N
 
 def test_over_the_bound_the_message_that_waits_longest_is_forgotten(jt808: WasmCodec) -> None:
     streams = [parted(0x0801, b"xy", 1, phone=a_phone()) for _ in range(SLOTS + 1)]
+    connections = [next(numbers) for _ in streams]
 
-    jt808.decode_batch([stream[0] for stream in streams])
-    second, last = jt808.decode_batch([streams[1][1], streams[-1][1]])
-    [forgotten] = jt808.decode_batch([streams[0][1]])
+    jt808.decode_batch([stream[0] for stream in streams], connections)
+    second, last = jt808.decode_batch([streams[1][1], streams[-1][1]], [connections[1], connections[-1]])
+    [forgotten] = jt808.decode_batch([streams[0][1]], connections[:1])
 
     assert body_of(second) == body_of(last) == b"xy"
     assert ack_of(forgotten) is None
-    [again] = jt808.decode_batch([streams[0][0]])
+    [again] = jt808.decode_batch([streams[0][0]], connections[:1])
     assert body_of(again) == b"xy"
+
+
+def test_a_stranger_can_neither_complete_nor_spoil_the_message_of_another_connection(jt808: WasmCodec) -> None:
+    terminal, stranger, phone = next(numbers), next(numbers), a_phone()
+    first, second = parted(0x0801, b"good", 2, phone=phone)
+    _, false_second = parted(0x0801, b"evil", 2, phone=phone)
+
+    jt808.decode_batch([first], [terminal])
+    [held] = jt808.decode_batch([false_second], [stranger])
+    [whole] = jt808.decode_batch([second], [terminal])
+
+    assert ack_of(held) is None
+    assert body_of(whole) == b"good"
+
+
+@pytest.mark.parametrize("parts", [2, MOST_PARTS])
+def test_a_connection_that_claims_many_phones_forgets_only_its_own_parts(jt808: WasmCodec, parts: int) -> None:
+    terminal, stranger = next(numbers), next(numbers)
+    first, second = parted(0x0801, b"good", 2, phone=a_phone())
+    flood = [parted(0x0801, bytes(parts), 1, phone=a_phone()) for _ in range(SLOTS + 1)]
+
+    jt808.decode_batch([first], [terminal])
+    for stream in flood:
+        jt808.decode_batch(stream[:-1], [stranger] * (parts - 1))
+    [whole] = jt808.decode_batch([second], [terminal])
+    kept = min(SLOTS_EACH, BLOCKS_EACH // (parts - 1))
+    wholes = jt808.decode_batch([stream[-1] for stream in flood[-kept:]], [stranger] * kept)
+    [forgotten] = jt808.decode_batch([flood[-kept - 1][-1]], [stranger])
+
+    assert body_of(whole) == b"good"
+    assert [body_of(one) for one in wholes] == [bytes(parts)] * kept
+    assert ack_of(forgotten) is None
 
 
 def test_when_the_room_for_parts_is_full_the_oldest_message_makes_room(jt808: WasmCodec) -> None:
     streams = [parted(0x0801, bytes(MOST_PARTS), 1, phone=a_phone()) for _ in range(BLOCKS // (MOST_PARTS - 1) + 2)]
+    connections = [next(numbers) for _ in streams]
 
-    for stream in streams:
-        jt808.decode_batch(stream[:-1])
-    [last] = jt808.decode_batch(streams[-1][-1:])
-    [first] = jt808.decode_batch(streams[0][-1:])
+    for stream, connection in zip(streams, connections, strict=True):
+        jt808.decode_batch(stream[:-1], [connection] * (MOST_PARTS - 1))
+    [last] = jt808.decode_batch(streams[-1][-1:], connections[-1:])
+    [first] = jt808.decode_batch(streams[0][-1:], connections[:1])
 
     assert body_of(last) == bytes(MOST_PARTS)
     assert ack_of(first) is None
@@ -127,10 +163,11 @@ def test_messages_that_together_exceed_the_output_are_all_decoded(jt808: WasmCod
     most = (MOST_PARTS * MOST_BODY - 3) // (2 + 28)
     body = batch_body([location_body() for _ in range(most)])
     streams = [parted(0x0704, body, MOST_BODY, phone=a_phone()) for _ in range(4)]
-    for stream in streams:
-        jt808.decode_batch(stream[:-1])
+    connections = [next(numbers) for _ in streams]
+    for stream, connection in zip(streams, connections, strict=True):
+        jt808.decode_batch(stream[:-1], [connection] * (len(stream) - 1))
 
-    wholes = jt808.decode_batch([stream[-1] for stream in streams])
+    wholes = jt808.decode_batch([stream[-1] for stream in streams], connections)
 
     assert [len(whole.points) for whole in wholes if isinstance(whole, Decoded)] == [most] * 4
     assert jt808.stats.traps == jt808.stats.kills == 0

@@ -92,6 +92,65 @@ def test_an_acknowledgement_travels_from_the_item_to_the_wire_unchanged(jt808: W
     assert b"\x7d\x02\x7d\x01\x02\x00\x00" in reply
 
 
+def link(body: bytes, said: int | None = None) -> bytes:
+    return (len(body) if said is None else said).to_bytes(2, "big") + body
+
+
+@pytest.mark.parametrize(
+    ("declared", "links", "altitudes"),
+    [
+        (3, [link(location_body(altitude=1)), link(b"abc"), link(location_body(altitude=2))], [1, 2]),
+        (3, [link(location_body(altitude=1)), link(b""), link(location_body(altitude=2))], [1, 2]),
+        (3, [link(location_body(altitude=1)), link(b"abc"), link(location_body(altitude=2), 99)], [1, 2]),
+        (2, [link(location_body(altitude=1)), link(location_body(altitude=2), 0xFFFF)], [1, 2]),
+        (2, [link(location_body(altitude=1)), link(location_body()[:-1], 28)], [1]),
+        (4, [link(location_body(altitude=1)), link(location_body(altitude=2))], [1, 2]),
+        (9, [link(location_body(altitude=1)), link(b"abc"), link(location_body(altitude=2), 99)], [1]),
+        (1, [link(location_body(altitude=1)), b"\x00"], [1]),
+    ],
+    ids=["short", "empty", "short, then long", "long", "cut off", "too few", "no lengths to go by", "a byte too many"],
+)
+def test_what_decodes_of_a_damaged_batch_is_stored_and_acknowledged(
+    jt808: WasmCodec, declared: int, links: list[bytes], altitudes: list[int]
+) -> None:
+    [item] = jt808.decode_batch([frame(0x0704, declared.to_bytes(2, "big") + b"\0" + b"".join(links))])
+
+    assert isinstance(item, Decoded)
+    assert [point.values["altitude_m"] for point in item.points] == altitudes
+    assert msgspec.msgpack.decode(item.ack)["args"]["result"] == 0
+    value = msgspec.msgpack.decode(item.value)
+    assert value["batch"]["well_formed"] is False
+    assert len(value["locations"]) == len(altitudes)
+
+
+@pytest.mark.parametrize(
+    ("message_id", "body"),
+    [(0x0200, b"abc"), (0x0201, b"abc"), (0x0704, b"a"), (0x0704, b"\0\1\0\0\3abc"), (0x0104, b"a"), (0x0001, b"a")],
+)
+def test_a_message_that_says_nothing_is_kept_raw_and_acknowledged(
+    jt808: WasmCodec, message_id: int, body: bytes
+) -> None:
+    [item] = jt808.decode_batch([frame(message_id, body)])
+
+    assert isinstance(item, Decoded)
+    assert item.event is not None
+    assert item.event.data["body"] == body.hex()
+    assert msgspec.msgpack.decode(item.ack)["args"]["result"] == 0
+
+
+@pytest.mark.parametrize("command", [0x8104, 0x8106, 0x8107, 0x8201])
+def test_only_a_failing_general_reply_ends_a_command_that_has_an_answer_of_its_own(
+    jt808: WasmCodec, command: int
+) -> None:
+    said = b"\x00\x11" + command.to_bytes(2, "big")
+    taken, refused = jt808.decode_batch([frame(0x0001, said + b"\0"), frame(0x0001, said + b"\3")])
+
+    assert isinstance(taken, Decoded)
+    assert isinstance(refused, Decoded)
+    assert (taken.kind, taken.reply_to, bytes(taken.ack)) == ("heartbeat", None, b"")
+    assert (refused.kind, refused.reply_to, refused.ok) == ("reply", 0x11, False)
+
+
 def test_a_refused_command_says_why_in_the_plugins_own_words(jt808: WasmCodec) -> None:
     request = {"command": "set_parameters", "args": {"parameters": {"0xf001": 1}}, "device": PHONE, "serial": 1}
 
@@ -106,5 +165,5 @@ def test_the_readme_and_the_docs_name_every_command_and_bound(jt808_folder: Path
 
     for word in ("set_parameters", "query_parameters", "locate", "extras_raw"):
         assert word in docs
-    for bound in ("256 messages", "128 parts", "2,048 parts"):
+    for bound in ("256 messages", "128 parts", "2,048 parts", "8 messages", "256 parts"):
         assert bound in readme

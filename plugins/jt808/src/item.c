@@ -56,7 +56,7 @@ void write_text(gw_out *out, const char *name, const char *hex_name, const uint8
 }
 
 /* An event `message_0xNNNN` with the body as it came: what is not understood is stored, never lost. */
-int32_t decode_raw(gw_out *out, const message *m, uint8_t result) {
+int32_t decode_raw(gw_out *out, const message *m) {
     uint8_t id[2] = {(uint8_t)(m->id >> 8), (uint8_t)m->id};
     char name[] = "message_0x0000";
     for (uint32_t i = 0; i < 4; i++) name[10 + i] = "0123456789abcdef"[id[i / 2] >> (i % 2 ? 0 : 4) & 15];
@@ -75,7 +75,7 @@ int32_t decode_raw(gw_out *out, const message *m, uint8_t result) {
         gw_key(out, "total"); gw_uint(out, m->total);
         gw_key(out, "index"); gw_uint(out, m->index);
     }
-    write_ack(out, m, "general_reply", result);
+    write_ack(out, m, "general_reply", RESULT_OK);
     gw_key(out, "value"); gw_map(out, header_value_pairs(m));
     write_header_value(out, m);
     return GW_WRITTEN;

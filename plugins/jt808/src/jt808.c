@@ -21,12 +21,24 @@ static int32_t decode_held_part(gw_out *out, const message *m) {
     return GW_WRITTEN;
 }
 
-/* 0x0001: the terminal answers a command with its serial, its id and a result. */
+/* Commands that a message of their own answers. Some terminals send a general reply before it. */
+static bool has_own_answer(uint16_t command) {
+    return command == QUERY_PARAMETERS || command == QUERY_SOME_PARAMETERS || command == QUERY_ATTRIBUTES ||
+           command == LOCATE;
+}
+
+/* 0x0001: the terminal answers a command with its serial, its id and a result. Success does not end a command whose
+ * answer is still to come; it shows that the terminal lives. */
 static int32_t decode_general_reply(gw_out *out, const message *m) {
-    if (m->body_len < 5) return decode_raw(out, m, RESULT_FAULTY);
-    write_item(out, m, "reply", 3);
-    gw_key(out, "reply_to"); gw_uint(out, gw_be16(m->body));
-    gw_key(out, "ok"); gw_bool(out, m->body[4] == RESULT_OK);
+    if (m->body_len < 5) return decode_raw(out, m);
+    bool ok = m->body[4] == RESULT_OK;
+    if (ok && has_own_answer(gw_be16(m->body + 2))) {
+        write_item(out, m, "heartbeat", 1);
+    } else {
+        write_item(out, m, "reply", 3);
+        gw_key(out, "reply_to"); gw_uint(out, gw_be16(m->body));
+        gw_key(out, "ok"); gw_bool(out, ok);
+    }
     gw_key(out, "value"); gw_map(out, header_value_pairs(m) + 1);
     write_header_value(out, m);
     gw_key(out, "reply"); gw_map(out, 3);
@@ -38,7 +50,7 @@ static int32_t decode_general_reply(gw_out *out, const message *m) {
 
 /* 0x0104: the terminal answers a query with its parameters. */
 static int32_t decode_parameters(gw_out *out, const message *m) {
-    if (m->body_len < 3) return decode_raw(out, m, RESULT_FAULTY);
+    if (m->body_len < 3) return decode_raw(out, m);
     write_item(out, m, "reply", 3);
     gw_key(out, "reply_to"); gw_uint(out, gw_be16(m->body));
     gw_key(out, "ok"); gw_bool(out, true);
@@ -62,18 +74,18 @@ static int32_t decode_body(gw_out *out, const message *m) {
     case GENERAL_REPLY_UP: return decode_general_reply(out, m);
     case PARAMETERS: return decode_parameters(out, m);
     case ATTRIBUTES: return decode_attributes(out, m);
-    default: return decode_raw(out, m, RESULT_OK);
+    default: return decode_raw(out, m);
     }
 }
 
 static int32_t decode_whole(gw_out *out, const message *m) {
-    return m->encryption ? decode_raw(out, m, RESULT_OK) : decode_body(out, m);
+    return m->encryption ? decode_raw(out, m) : decode_body(out, m);
 }
 
 static int32_t decode_part(gw_out *out, message *m) {
     switch (take_part(m)) {
     case PART_HELD: return decode_held_part(out, m);
-    case PART_UNFIT: return decode_raw(out, m, RESULT_OK);
+    case PART_UNFIT: return decode_raw(out, m);
     default: break;
     }
     int32_t status = decode_whole(out, m);
@@ -83,10 +95,10 @@ static int32_t decode_part(gw_out *out, message *m) {
 }
 
 static int32_t decode(gw_out *out, const uint8_t *frame, uint32_t len, uint32_t aux) {
-    (void)aux;
     message m;
     int32_t status = read_message(&m, frame, len);
     if (status != GW_WRITTEN) return status;
+    m.connection = aux;
     return m.is_part && m.total != 1 ? decode_part(out, &m) : decode_whole(out, &m);
 }
 

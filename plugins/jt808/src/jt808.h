@@ -42,11 +42,13 @@ enum {
     SET_PARAMETERS = 0x8103,
     QUERY_PARAMETERS = 0x8104,
     QUERY_SOME_PARAMETERS = 0x8106,
+    QUERY_ATTRIBUTES = 0x8107,
     LOCATE = 0x8201
 };
 
-/* Results of a general reply that this codec gives. */
-enum { RESULT_OK = 0, RESULT_FAILED = 1, RESULT_FAULTY = 2 };
+/* Results of a general reply that this codec gives. Never 2, "message faulty": what a terminal sends is stored, decoded
+ * or raw, and one that sends it again would double what was stored. */
+enum { RESULT_OK = 0, RESULT_FAILED = 1 };
 enum { REGISTER_NO_SUCH_TERMINAL = 4 };
 
 /* One message: a frame's header and body, or the whole that its parts made. */
@@ -58,6 +60,7 @@ typedef struct {
     const uint8_t *phone;
     uint8_t phone_bytes;
     uint16_t serial;
+    uint32_t connection; /* that it came by; 0 where the host tells none */
     bool is_part;
     uint16_t total, index;
     const uint8_t *body;
@@ -100,7 +103,7 @@ void write_ack(gw_out *out, const message *m, const char *command, uint8_t resul
 void write_text(gw_out *out, const char *name, const char *hex_name, const uint8_t *bytes, uint32_t len);
 bool is_text(const uint8_t *bytes, uint32_t len);
 uint32_t trimmed(const uint8_t *bytes, uint32_t len);
-int32_t decode_raw(gw_out *out, const message *m, uint8_t result);
+int32_t decode_raw(gw_out *out, const message *m);
 
 /* registration.c: what a terminal says of itself */
 int32_t decode_register(gw_out *out, const message *m);

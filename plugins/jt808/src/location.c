@@ -9,15 +9,17 @@
 enum { ACC_ON = 1 << 0, POSITIONED = 1 << 1, SOUTH = 1 << 2, WEST = 1 << 3 };
 enum { EXTRA_MILEAGE = 0x01, EXTRA_RSSI = 0x30, EXTRA_SATELLITES = 0x31 };
 enum { FIXED_PAIRS = 11, GMT_PLUS_HOURS = 8, TIME_TEXT = 20 };
+enum { RAW_MOST = 64 }; /* extras shown by id; terminals send a dozen */
 
 /* ---- Extras ---------------------------------------------------------------------------------------------------- */
 
 typedef struct {
     const uint8_t *mileage, *rssi, *satellites; /* the value of the last such extra, or NULL */
     const uint8_t *at;
-    uint32_t len;      /* bytes of whole extras */
-    uint32_t rest;     /* bytes behind them that are none */
-    uint32_t raw;      /* extras of other kinds */
+    uint32_t len;      /* bytes of whole extras, up to the last that is named in `extras_raw` */
+    uint32_t rest;     /* bytes behind them */
+    uint32_t raw;      /* extras of other kinds among them */
+    bool well_formed;  /* nothing but whole extras */
 } extras;
 
 static const uint8_t **known_extra(extras *e, const uint8_t *extra) {
@@ -29,13 +31,18 @@ static const uint8_t **known_extra(extras *e, const uint8_t *extra) {
 
 static extras read_extras(const uint8_t *at, uint32_t len) {
     extras e = {.at = at};
-    while (len - e.len >= 2 && len - e.len - 2 >= at[e.len + 1]) {
-        const uint8_t **known = known_extra(&e, at + e.len);
-        if (known) *known = at + e.len + 2;
-        else e.raw++;
-        e.len += 2u + at[e.len + 1];
+    uint32_t i = 0;
+    bool over = false;
+    while (len - i >= 2 && len - i - 2 >= at[i + 1]) {
+        const uint8_t **known = known_extra(&e, at + i);
+        over = over || (!known && e.raw == RAW_MOST);
+        if (known) *known = at + i + 2;
+        else if (!over) e.raw++;
+        i += 2u + at[i + 1];
+        if (!over) e.len = i;
     }
     e.rest = len - e.len;
+    e.well_formed = i == len;
     return e;
 }
 
@@ -52,7 +59,8 @@ static void write_extra_name(gw_out *out, uint8_t id, uint32_t nth) {
 
 static bool has_raw(const extras *e) { return e->raw || e->rest; }
 
-/* The pair `extras_raw`: every extra this codec gives no meaning, by id; `rest` is what was no extra at all. */
+/* The pair `extras_raw`: extras this codec gives no meaning, by id; `rest` is what follows RAW_MOST of them, or was no
+ * extra at all. */
 static void write_extras_raw(gw_out *out, const extras *e) {
     static uint32_t times[256]; /* of an id: valid where its bit in `seen` is set */
     uint32_t seen[8] = {0};
@@ -168,7 +176,7 @@ static void write_fields(gw_out *out, const location *l) {
     if (e->mileage) { gw_key(out, "mileage_km"); gw_f64(out, gw_be32(e->mileage) / 10.0); }
     if (e->rssi) { gw_key(out, "rssi"); gw_uint(out, *e->rssi); }
     if (e->satellites) { gw_key(out, "satellites"); gw_uint(out, *e->satellites); }
-    gw_key(out, "extras_well_formed"); gw_bool(out, e->rest == 0);
+    gw_key(out, "extras_well_formed"); gw_bool(out, e->well_formed);
 }
 
 /* The fields and the raw extras as one map. */
@@ -211,7 +219,7 @@ static void write_one(gw_out *out, const message *m, const location *l, const ui
 }
 
 static int32_t decode_location_answer(gw_out *out, const message *m) {
-    if (m->body_len < 2 + LOCATION_BYTES) return decode_raw(out, m, RESULT_FAULTY);
+    if (m->body_len < 2 + LOCATION_BYTES) return decode_raw(out, m);
     location l = read_location(m->body + 2, m->body_len - 2);
     uint16_t answered = gw_be16(m->body);
     write_item(out, m, "reply", 4);
@@ -224,7 +232,7 @@ static int32_t decode_location_answer(gw_out *out, const message *m) {
 /* 0x0200, and 0x0201 and 0x0500, which answer a command with a location. */
 int32_t decode_location(gw_out *out, const message *m) {
     if (m->id != LOCATION) return decode_location_answer(out, m);
-    if (m->body_len < LOCATION_BYTES) return decode_raw(out, m, RESULT_FAULTY);
+    if (m->body_len < LOCATION_BYTES) return decode_raw(out, m);
     location l = read_location(m->body, m->body_len);
     write_item(out, m, "report", 3);
     write_ack(out, m, "general_reply", RESULT_OK);
@@ -237,24 +245,55 @@ typedef struct {
     const uint8_t *at;
     uint32_t left;
     uint32_t len_bytes; /* width of the length */
+    bool lengths_hold;  /* they lead from link to link, so that one may be passed over by its length */
 } chain;
 
-/* The next location; NULL at the end or where the chain breaks. */
-static const uint8_t *next_link(chain *c, uint32_t *len) {
+/* Take one link, whatever its length; the last is clipped to what is there. NULL at the end. */
+static const uint8_t *take_link(chain *c, uint32_t *len) {
     if (c->left < c->len_bytes) return NULL;
-    *len = c->len_bytes == 1 ? c->at[0] : gw_be16(c->at);
-    if (*len < LOCATION_BYTES || *len > c->left - c->len_bytes) return NULL;
     const uint8_t *link = c->at + c->len_bytes;
+    *len = c->len_bytes == 1 ? c->at[0] : gw_be16(c->at);
+    c->left -= c->len_bytes;
+    if (*len > c->left) *len = c->left;
     c->at = link + *len;
-    c->left -= c->len_bytes + *len;
+    c->left -= *len;
     return link;
 }
 
-static uint32_t count_links(chain c, uint32_t *rest) {
+/* The next location; NULL at the end or where the chain breaks. */
+static const uint8_t *next_link(chain *c, uint32_t *len) {
+    const uint8_t *link;
+    do link = take_link(c, len);
+    while (link && *len < LOCATION_BYTES && c->lengths_hold);
+    return link && *len >= LOCATION_BYTES ? link : NULL;
+}
+
+static uint32_t count_links(chain c) {
     uint32_t count = 0, len;
     while (next_link(&c, &len)) count++;
-    *rest = c.left;
     return count;
+}
+
+/* What the lengths alone say. */
+typedef struct {
+    uint32_t links;
+    bool exact; /* the last link ends where the body does, and each has room for a location */
+    bool ends;  /* the last link ends where the body does */
+} survey;
+
+static survey survey_of(chain c) {
+    survey s = {.exact = true, .ends = true};
+    const uint8_t *link;
+    uint32_t len;
+    while ((link = take_link(&c, &len))) {
+        uint32_t said = c.len_bytes == 1 ? link[-1] : gw_be16(link - 2);
+        s.links++;
+        s.ends = s.ends && said == len;
+        s.exact = s.exact && len >= LOCATION_BYTES;
+    }
+    s.ends = s.ends && !c.left;
+    s.exact = s.exact && s.ends;
+    return s;
 }
 
 static void write_points(gw_out *out, chain c, uint32_t count) {
@@ -278,19 +317,20 @@ static void write_locations(gw_out *out, chain c, uint32_t count) {
     }
 }
 
-/* 0x0704: count, kind, and locations behind 2-byte lengths. 0x0210, of some makers: locations behind 1-byte lengths. */
+/* 0x0704: count, kind, and locations behind 2-byte lengths; of a damaged one, every location that can be told.
+ * 0x0210, of some makers: locations behind 1-byte lengths; since makers differ, it is that or raw. */
 int32_t decode_location_batch(gw_out *out, const message *m) {
     bool standard = m->id == LOCATION_BATCH;
-    uint32_t head = standard ? 3 : 0, rest;
-    if (m->body_len < head) return decode_raw(out, m, RESULT_FAULTY);
+    uint32_t head = standard ? 3 : 0;
+    if (m->body_len < head) return decode_raw(out, m);
     chain c = {.at = m->body + head, .left = m->body_len - head, .len_bytes = standard ? 2 : 1};
-    uint32_t count = count_links(c, &rest);
-    if (!standard && (!count || rest)) return decode_raw(out, m, RESULT_OK);
-    if (!count) return decode_raw(out, m, RESULT_FAULTY);
-    uint32_t declared = standard ? gw_be16(m->body) : count;
+    survey found = survey_of(c);
+    uint32_t declared = standard ? gw_be16(m->body) : found.links;
+    c.lengths_hold = found.ends || found.links == declared;
+    uint32_t count = count_links(c);
+    if (!count || (!standard && !found.exact)) return decode_raw(out, m);
     write_item(out, m, "report", 3);
-    /* What does not fit the chain is lost with this message, so the terminal must not hear of success. */
-    write_ack(out, m, "general_reply", rest > 1 || count < declared ? RESULT_FAULTY : RESULT_OK);
+    write_ack(out, m, "general_reply", RESULT_OK);
     write_points(out, c, count);
     gw_key(out, "value"); gw_map(out, header_value_pairs(m) + 2);
     write_header_value(out, m);
@@ -299,7 +339,7 @@ int32_t decode_location_batch(gw_out *out, const message *m) {
     gw_key(out, "type");
     if (standard) gw_uint(out, m->body[2]);
     else gw_nil(out);
-    gw_key(out, "well_formed"); gw_bool(out, rest == 0 && count == declared);
+    gw_key(out, "well_formed"); gw_bool(out, found.exact && count == declared);
     write_locations(out, c, count);
     return GW_WRITTEN;
 }

@@ -2,16 +2,18 @@
  *
  * Messages that come in parts: holds parts until all have arrived and hands out the whole body.
  *
- * Bounded: SLOTS messages at a time, PARTS_MOST parts of at most BODY_MOST bytes each, BLOCKS parts over all messages.
- * Where room is short, the message that waits longest without a new part is forgotten: none of its parts was
- * acknowledged, so the terminal sends them again.
+ * Bounded: SLOTS messages at a time, PARTS_MOST parts of at most BODY_MOST bytes each, BLOCKS parts over all messages;
+ * of these SLOTS_EACH and BLOCKS_EACH for one connection. Where room is short, the message that waits longest without a
+ * new part is forgotten, of the connection that is at its own bound, else of all: none of its parts was acknowledged,
+ * so the terminal sends them again. The phone is only what a connection claims, so parts never meet across connections.
  */
 #include "jt808.h"
 
-enum { SLOTS = 256, BLOCKS = 2048, NO_BLOCK = 0xffff };
+enum { SLOTS = 256, SLOTS_EACH = 8, BLOCKS = 2048, BLOCKS_EACH = 256, NO_BLOCK = 0xffff };
 
 typedef struct {
     bool used;
+    uint32_t connection;
     uint8_t phone[10];
     uint8_t phone_bytes;
     uint16_t id, total, arrived;
@@ -38,33 +40,49 @@ static void forget(slot *s) {
     s->used = false;
 }
 
-static slot *oldest(const slot *but) {
+/* Of one connection, or of all where that is NULL. */
+static slot *oldest(const slot *but, const uint32_t *connection) {
     slot *found = NULL;
-    for (uint32_t i = 0; i < SLOTS; i++)
-        if (slots[i].used && &slots[i] != but && (!found || slots[i].touched < found->touched)) found = &slots[i];
+    for (uint32_t i = 0; i < SLOTS; i++) {
+        slot *s = &slots[i];
+        if (!s->used || s == but || (connection && s->connection != *connection)) continue;
+        if (!found || s->touched < found->touched) found = s;
+    }
     return found;
 }
 
-/* A message holds at most PARTS_MOST blocks, so that there is always another one to take them from. */
+static uint32_t blocks_of(uint32_t connection) {
+    uint32_t held = 0;
+    for (uint32_t i = 0; i < SLOTS; i++)
+        if (slots[i].used && slots[i].connection == connection) held += slots[i].arrived;
+    return held;
+}
+
+/* A message holds at most PARTS_MOST blocks, so that at either bound there is another one to take them from. */
 static uint16_t take_block(const slot *owner) {
-    if (!free_count && fresh_count == BLOCKS) forget(oldest(owner));
+    if (blocks_of(owner->connection) >= BLOCKS_EACH) forget(oldest(owner, &owner->connection));
+    if (!free_count && fresh_count == BLOCKS) forget(oldest(owner, NULL));
     return free_count ? free_blocks[--free_count] : (uint16_t)fresh_count++;
 }
 
 static bool belongs(const slot *s, const message *m, uint16_t base) {
-    return s->used && s->id == m->id && s->total == m->total && s->phone_bytes == m->phone_bytes &&
+    return s->used && s->connection == m->connection && s->id == m->id && s->total == m->total && s->phone_bytes == m->phone_bytes &&
            (s->base == base || s->serial == m->serial) && memcmp(s->phone, m->phone, m->phone_bytes) == 0;
 }
 
 static slot *slot_for(const message *m) {
     uint16_t base = (uint16_t)(m->serial - m->index + 1);
     slot *empty = NULL;
+    uint32_t own = 0;
     for (uint32_t i = 0; i < SLOTS; i++) {
         if (belongs(&slots[i], m, base)) return &slots[i];
+        own += slots[i].used && slots[i].connection == m->connection;
         if (!slots[i].used && !empty) empty = &slots[i];
     }
-    if (!empty) forget(empty = oldest(NULL));
+    if (own >= SLOTS_EACH) forget(empty = oldest(NULL, &m->connection));
+    else if (!empty) forget(empty = oldest(NULL, NULL));
     empty->used = true;
+    empty->connection = m->connection;
     empty->id = m->id;
     empty->total = m->total;
     empty->arrived = 0;

@@ -102,11 +102,11 @@ int32_t decode_attributes(gw_out *out, const message *m) {
     enum { ICCID = 10 };
     const layout *l = m->is_2019 ? &layout_2019 : &layout_2013;
     uint32_t fixed = 2u + l->manufacturer + l->model + l->terminal + ICCID, hardware_len, firmware_len;
-    if (m->body_len < fixed) return decode_raw(out, m, RESULT_OK);
+    if (m->body_len < fixed) return decode_raw(out, m);
     const uint8_t *at = m->body + fixed, *hardware, *firmware;
     uint32_t left = m->body_len - fixed;
-    if (!take_short_text(&at, &left, &hardware, &hardware_len)) return decode_raw(out, m, RESULT_OK);
-    if (!take_short_text(&at, &left, &firmware, &firmware_len) || left < 2) return decode_raw(out, m, RESULT_OK);
+    if (!take_short_text(&at, &left, &hardware, &hardware_len)) return decode_raw(out, m);
+    if (!take_short_text(&at, &left, &firmware, &firmware_len) || left < 2) return decode_raw(out, m);
     write_item(out, m, "event", 2);
     gw_key(out, "event"); gw_map(out, 2);
     gw_key(out, "name"); gw_lit(out, "attributes");
