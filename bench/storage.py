@@ -95,7 +95,7 @@ _MESSAGE = (
 
 @_layout("row per message, many rows a statement", "as shipped", _MESSAGE)
 def _shipped(connection: sqlite3.Connection, messages: list[Message], seq: int) -> None:
-    batch._put_messages(connection, [Commit(messages=messages)], seq)
+    batch._put_messages(connection, messages, seq)
 
 
 @_layout("row per message, executemany", "", _MESSAGE)
