@@ -110,7 +110,8 @@ class Decisions:
             self._do(rule, item, action, changes)
 
     def _do(self, rule: Rule, item: Subject, action: Action, changes: list[AlarmChange]) -> None:
-        at_ms = item.observed_at_ms if isinstance(item, Message) else item.at_ms
+        # The gateway's time: lists and retention go by it, and a device's clock may be decades off.
+        at_ms = item.received_at_ms if isinstance(item, Message) else item.at_ms
         device = item.device_id or ""
         match action:
             case RaiseAlarm(severity, message, data):

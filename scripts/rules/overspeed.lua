@@ -8,8 +8,9 @@ local RAISE <const>, CLEAR <const> = 80, 75
 on.message { product = "jt808-terminal", property = "speed_km_h" } (function(msg, state)
   local speed = msg.values.speed_km_h
   if msg.quality.speed_km_h ~= "good" or speed == nil then return end
-  if state.seen and msg.observed_at < state.seen then return end
-  state.seen = msg.observed_at
+  local at = math.min(msg.observed_at, msg.received_at) -- a clock that runs ahead must not make every later point late
+  if state.seen and state.seen <= msg.received_at and at < state.seen then return end
+  state.seen = at
 
   if speed > RAISE and not state.over then
     state.over = true

@@ -9,7 +9,7 @@ import pytest
 from fakes.rules_fakes import RuleRoom, event, message, until
 from test_rules_scenes import SceneRoom
 
-from gateway.core.flow import Message, Quality
+from gateway.core.flow import Message, Quality, StateDelta
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "rules.md").read_text()
@@ -57,10 +57,12 @@ async def test_the_scene(tmp_path: Path) -> None:
     assert (run.status, run.log) == ("succeeded", ["switch true acknowledged", "switch false acknowledged"])
 
 
-def position(at: int, speed: float, quality: Quality = Quality.GOOD, device: str = "013912345678") -> Message:
+def position(
+    at: int, speed: float, quality: Quality = Quality.GOOD, device: str = "013912345678", late: int = 10
+) -> Message:
     values = {"latitude": 31.2, "longitude": 121.5, "speed_km_h": speed, "direction_deg": 90, "altitude_m": 4}
     listed = None if quality is Quality.GOOD else {"speed_km_h": quality}
-    return Message("default", "jt808-terminal", device, 1, at, at + 10, values, listed)
+    return Message("default", "jt808-terminal", device, 1, at, at + late, values, listed)
 
 
 @pytest.mark.parametrize(
@@ -93,10 +95,10 @@ async def test_overspeed_ignores_doubtful_and_late_points_and_tells_terminals_ap
     room = RuleRoom(tmp_path)
     room.write("overspeed", (ROOT / "scripts" / "rules" / "overspeed.lua").read_text())
     async with room:
-        room.publish(position(1000, 200, Quality.OUT_OF_RANGE), position(1000, 50), position(999, 120))
+        room.publish(position(1000, 200, Quality.OUT_OF_RANGE), position(1000, 50), position(999, 120, late=20))
         await room.evaluated("overspeed", 3)
         assert room.effects.changes == []
-        room.publish(position(1001, 90), position(500, 10), position(1, 90, device="other"))
+        room.publish(position(1001, 90), position(500, 10, late=1000), position(1, 90, device="other"))
         await until(lambda: len(room.effects.changes) == 2)
         await room.evaluated("overspeed", 6)
     assert [(change.what, change.device_id) for change in room.effects.changes] == [
@@ -104,3 +106,27 @@ async def test_overspeed_ignores_doubtful_and_late_points_and_tells_terminals_ap
         ("raise", "other"),
     ]
     assert room.effects.changes[0].data == {"speed_km_h": 90, "latitude": 31.2, "longitude": 121.5}
+
+
+@pytest.mark.parametrize("wrong_ms", [946_684_800_000, 4_070_908_800_000], ids=["2000", "2099"])
+async def test_overspeed_outlives_a_point_of_another_century(tmp_path: Path, wrong_ms: int) -> None:
+    now_ms = 1_800_000_000_000
+    room = RuleRoom(tmp_path)
+    room.write("overspeed", (ROOT / "scripts" / "rules" / "overspeed.lua").read_text())
+    wrong = position(wrong_ms, 60)
+    wrong.received_at_ms = now_ms + 1000
+    async with room:
+        room.publish(position(now_ms, 60), wrong, position(now_ms + 5000, 90), position(now_ms + 6000, 60))
+        status = await room.evaluated("overspeed", 4)
+        await until(lambda: len(room.effects.changes) == 2)
+    assert status.errors == 0
+    assert [change.what for change in room.effects.changes] == ["raise", "clear"]
+
+
+async def test_overspeed_forgets_a_time_ahead_of_the_gateway_that_it_once_kept(tmp_path: Path) -> None:
+    kept = [StateDelta("default", "overspeed", "013912345678", {"seen": 4_070_908_800_000})]
+    room = RuleRoom(tmp_path, state=kept)
+    room.write("overspeed", (ROOT / "scripts" / "rules" / "overspeed.lua").read_text())
+    async with room:
+        room.publish(position(1_800_000_000_000, 90))
+        await until(lambda: room.effects.changes)

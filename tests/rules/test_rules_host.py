@@ -36,8 +36,23 @@ async def test_a_rule_raises_and_clears_in_the_order_of_its_messages(tmp_path: P
         await until(lambda: room.effects.changes)
     assert room.effects.alarms == [("raise", "a", "too hot"), ("clear", "a", "too hot"), ("raise", "b", "too hot")]
     first = room.effects.changes[0]
-    assert (first.severity, first.message, first.data, first.at_ms) == ("critical", "hot", {"t": 60}, 1)
+    assert (first.severity, first.message, first.data, first.at_ms) == ("critical", "hot", {"t": 60}, 6)
     assert room.status("too hot").description == "d"
+
+
+@pytest.mark.parametrize("observed_at_ms", [946_684_800_000, 4_070_908_800_000], ids=["2000", "2099"])
+async def test_an_alarm_has_the_gateways_time_whatever_the_devices_clock_says(
+    tmp_path: Path, observed_at_ms: int
+) -> None:
+    room = RuleRoom(tmp_path)
+    room.handler("r", "if msg.values.x == 1 then alarm.raise{} else alarm.clear{} end")
+    async with room:
+        for x in (1, 2):
+            sent = message(x=x)
+            sent.observed_at_ms, sent.received_at_ms = observed_at_ms, 1_800_000_000_000 + x
+            room.publish(sent)
+        await until(lambda: len(room.effects.changes) == 2)
+    assert [change.at_ms for change in room.effects.changes] == [1_800_000_000_001, 1_800_000_000_002]
 
 
 async def test_state_without_an_alarm_is_written_soon_and_state_with_one_in_its_transaction(tmp_path: Path) -> None:
