@@ -71,6 +71,24 @@ def test_a_cheap_substitution_is_that_of_plain_lua(subject: str, pattern: str) -
         assert found == expected
 
 
+WORDS = b"""return function(s, pattern)
+  local t = {}
+  for word in s:gmatch(pattern) do t[#t + 1] = word end
+  return #t, table.unpack(t)
+end"""
+PLAIN_WORDS = PLAIN.execute(WORDS)
+GUARDED_WORDS = GUARDED.lua.execute(b"local _ENV = ... " + WORDS, GUARDED.env)
+
+
+@pytest.mark.parametrize(
+    ("subject", "pattern"),
+    [(b"^a ^b c", b"^%w"), (b"a,b,c", b"[^,]+"), (b"^", b"^"), (b"aa", b"^a"), (b"ab" * 700, b"a+b")],
+)
+def test_gmatch_finds_what_plain_lua_finds(subject: bytes, pattern: bytes) -> None:
+    expected = _tuple(PLAIN_WORDS(subject, pattern))
+    assert GUARDED.bounded(GUARDED_WORDS, subject, pattern) == (True, *expected)
+
+
 EVERYDAY = {
     "a date": ("2026-11-21T08:00:00.123Z", r"^(%d+)-(%d+)-(%d+)T(%d+):(%d+):([%d.]+)Z$"),
     "key and value": ("speed = 80.5 km/h", r"(%w+)%s*=%s*([%d.]+)"),

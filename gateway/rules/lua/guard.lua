@@ -281,7 +281,20 @@ local function searching(name, work, share)
 end
 
 guarded.match = searching("match", match, 1)
-guarded.gmatch = searching("gmatch", gmatch, 1)
+
+-- Lua takes a leading `^` of gmatch literally: it anchors nothing and makes nothing cheaper. A dear search looks at the
+-- clock at each step, for an iterator that has ended searches the rest again whenever it is asked.
+function guarded.gmatch(s, pattern, init)
+  s, pattern = text(s, 1, "gmatch"), text(pattern, 2, "gmatch")
+  if byte(pattern, 1) == 94 then pattern = "%" .. pattern end
+  local step = gmatch(s, pattern, init)
+  if cost("gmatch", s, pattern, init) < DEAR then return step end
+  return function()
+    look_at_clock()
+    return timed(step())
+  end
+end
+
 local pattern_find = searching("find", find, 1)
 
 function guarded.find(s, pattern, init, plain)
