@@ -339,7 +339,7 @@ def simulate() -> None:
 @click.option("--burst", default=1, show_default=True, help="Locations sent in one segment, at the same rate.")
 @click.option("--edition", type=click.Choice(["2013", "2019"]), default="2013", show_default=True)
 @click.option("--first-phone", default=13_800_000_000, show_default=True, help="Number of the first terminal.")
-@click.option("--host", default=None, help="Default: from the configuration.")
+@click.option("--host", default=None, help="Default: from the configuration; 127.0.0.1 with --port.")
 @click.option("--port", default=None, type=int, help="Default: of the listener `jt808` in the configuration.")
 @_CONFIG
 def simulate_jt808(config_path: Path, host: str | None, port: int | None, **options: Any) -> None:
@@ -352,11 +352,12 @@ def simulate_jt808(config_path: Path, host: str | None, port: int | None, **opti
     """
     from gateway.simulate.jt808 import Options, Progress, run  # noqa: PLC0415 - as in `run`
 
-    if host is None or port is None:
+    if port is None:
         loaded = load(config_path)
         entry = loaded.config.listeners.get("jt808", {})
         host = host or str(entry.get("bind") or loaded.config.server.bind)
-        port = port or int(entry.get("port", 8808))
+        port = int(entry.get("port", 8808))
+    host = host or "127.0.0.1"
     wanted = typed({"host": host, "port": port, **options}, Options, "simulate jt808")
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn())

@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -31,6 +31,8 @@ PREFIX = "GATEWAY__"
 LATER = ("mqtt", "dicom", "hl7", "sip", "grpc")
 """Sections whose part does not exist yet: valid, and ignored with one log line."""
 
+_HTTP_TLS = ("tls_certificate", "tls_key")
+_LISTENER_TLS = ("certificate", "key", "client_ca")
 _SECRET_ENDINGS = ("_token", "_password", "_secret")
 
 
@@ -43,11 +45,11 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     shutdown_s: how long a stop waits for what was accepted to become durable.
     """
 
-    bind: str = "127.0.0.1"
+    bind: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
     data_dir: str = "data"
     log_style: Literal["auto", "human", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    shutdown_s: float = 10.0
+    shutdown_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 10.0
 
 
 class PluginsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,7 +62,7 @@ class LaterConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A section that a later version will read; its other keys are not checked yet."""
 
     enabled: bool = False
-    port: int = 0
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
 
 
 class ProductEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,7 +77,7 @@ class ProductEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     registration: Literal["auto", "preregistered"] = "preregistered"
     authentication: Literal["optional", "required"] = "optional"
     mapping: tuple[FieldMapping, ...] = ()
-    retention_days: float | None = None
+    retention_days: Annotated[float, msgspec.Meta(gt=0, le=36_500)] | None = None
     enabled: bool = True
 
 
@@ -135,7 +137,21 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Loaded:
     _refuse_plain_secrets(plain, path.name, "")
     overlay(plain, environment)
     plain = _resolved(plain, home, environment, "")
+    _absolute_tls(plain, home)
     return Loaded(typed(plain, GatewayConfig, path.name), home, frozenset(plain))
+
+
+def _absolute_tls(plain: dict[str, Any], home: Path) -> None:
+    """Let the TLS files of `[http]` and of listeners start at the file's folder, as every other path does."""
+    listeners = plain.get("listeners")
+    entries = listeners.values() if isinstance(listeners, dict) else ()
+    tables = [entry.get("tls") for entry in entries if isinstance(entry, dict)]
+    for table, keys in [(plain.get("http"), _HTTP_TLS), *((table, _LISTENER_TLS) for table in tables)]:
+        if not isinstance(table, dict):
+            continue
+        for key in keys:
+            if isinstance(table.get(key), str):
+                table[key] = str((home / Path(table[key]).expanduser()).resolve())
 
 
 def overlay(plain: dict[str, Any], environment: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 import structlog
@@ -35,6 +35,9 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 
 
+_Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+
+
 class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds of the pipeline.
 
@@ -48,14 +51,14 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     refusals: refused registrations and authentications after which a connection is closed.
     """
 
-    turn_ms: float = 15.0
-    turn_messages: int = 4_096
-    piece_frames: int = 256
-    waiting_messages: int = 16_000
-    dead_letters_per_s: int = 20
-    poison_frames: int = 3
-    poison_window_s: float = 60.0
-    refusals: int = 10
+    turn_ms: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 15.0
+    turn_messages: _Count = 4_096
+    piece_frames: _Count = 256
+    waiting_messages: _Count = 16_000
+    dead_letters_per_s: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 20
+    poison_frames: _Count = 3
+    poison_window_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 60.0
+    refusals: _Count = 10
 
 
 class Normalise(Protocol):

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+_Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+_Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+_Bytes = Annotated[int, msgspec.Meta(ge=1024, le=2**40)]
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=315_360_000)]
+"""At most ten years: longer is a slip, and infinity no number of seconds."""
+_Pause = Annotated[float, msgspec.Meta(ge=0, le=315_360_000)]
 
 
 class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,20 +36,20 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     enabled: bool = True
-    port: int = 8080
+    port: _Port = 8080
     tls_certificate: str | None = None
     tls_key: str | None = None
     metrics_token: str | None = None
-    max_connections: int = 2000
-    max_header_bytes: int = 8190
-    max_headers: int = 100
-    max_body_bytes: int = 1_048_576
-    idle_s: float = 75.0
-    body_s: float = 30.0
-    linger_s: float = 2.0
-    shutdown_s: float = 5.0
-    max_streams: int = 64
-    stream_backlog: int = 10_000
-    stream_stall_s: float = 10.0
-    stream_heartbeat_s: float = 15.0
-    stream_check_s: float = 5.0
+    max_connections: _Count = 2000
+    max_header_bytes: _Bytes = 8190
+    max_headers: _Count = 100
+    max_body_bytes: _Bytes = 1_048_576
+    idle_s: _Seconds = 75.0
+    body_s: _Seconds = 30.0
+    linger_s: _Pause = 2.0
+    shutdown_s: _Pause = 5.0
+    max_streams: _Count = 64
+    stream_backlog: _Count = 10_000
+    stream_stall_s: _Seconds = 10.0
+    stream_heartbeat_s: _Seconds = 15.0
+    stream_check_s: _Seconds = 5.0

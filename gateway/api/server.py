@@ -44,7 +44,7 @@ class HttpServer:
 
     async def start(self, host: str) -> tuple[str, int]:
         """Listen; returns the bound address and port. Raises ConfigError."""
-        tls = _tls(self._config)
+        tls = tls_context(self._config)
         await self._runner.setup()
         try:
             self._server = await asyncio.get_running_loop().create_server(
@@ -121,7 +121,8 @@ class _Connection(web.RequestHandler):
         return response
 
 
-def _tls(config: HttpConfig) -> ssl.SSLContext | None:
+def tls_context(config: HttpConfig) -> ssl.SSLContext | None:
+    """The context of the configured files, None without any. Raises ConfigError."""
     if config.tls_certificate is None and config.tls_key is None:
         return None
     if config.tls_certificate is None or config.tls_key is None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=315_360_000)]
+"""At most ten years: longer is a slip, and infinity no number of seconds."""
 
 
 class IdentityConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,15 +28,15 @@ class IdentityConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     user_cache_s: how long a change made by another process (`gateway user passwd`) may go unseen by open sessions.
     """
 
-    token_ttl_s: float = 24 * 3600.0
-    password_min_chars: int = 8
-    argon2_memory_kib: int = 19_456
-    argon2_passes: int = 2
-    max_parallel_hashes: int = 2
-    max_waiting_hashes: int = 64
-    free_attempts: int = 5
-    first_wait_s: float = 1.0
-    most_wait_s: float = 60.0
-    forget_after_s: float = 900.0
-    max_throttled: int = 10_000
-    user_cache_s: float = 2.0
+    token_ttl_s: Annotated[float, msgspec.Meta(ge=1, le=315_360_000)] = 24 * 3600.0
+    password_min_chars: Annotated[int, msgspec.Meta(ge=1, le=256)] = 8
+    argon2_memory_kib: Annotated[int, msgspec.Meta(ge=8 * 1024, le=4 * 1024 * 1024)] = 19_456
+    argon2_passes: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
+    max_parallel_hashes: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    max_waiting_hashes: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 64
+    free_attempts: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 5
+    first_wait_s: _Seconds = 1.0
+    most_wait_s: _Seconds = 60.0
+    forget_after_s: _Seconds = 900.0
+    max_throttled: Annotated[int, msgspec.Meta(ge=100, le=100_000_000)] = 10_000
+    user_cache_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 2.0

@@ -7,13 +7,16 @@ every sender while the whole is over its bound, is paused, never cut: nothing ac
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from gateway.listeners.connection import Connection
 
 _HOLD = "backlog"
+
+
+_Count = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
 
 
 class BacklogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,10 +26,10 @@ class BacklogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     frames, bytes: of all connections together; the memory that a stalled disk may cost.
     """
 
-    connection_frames: int = 512
-    connection_bytes: int = 1 << 20
-    frames: int = 50_000
-    bytes: int = 64 << 20
+    connection_frames: _Count = 512
+    connection_bytes: _Count = 1 << 20
+    frames: _Count = 50_000
+    bytes: _Count = 64 << 20
 
 
 class Run(NamedTuple):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from gateway.app.listeners import read_entry
+from gateway.api.config import HttpConfig
+from gateway.api.server import tls_context
+from gateway.app.listeners import Entry, read_entry
 from gateway.app.products import declared_products
 from gateway.config import Loaded
 from gateway.core.clock import SystemClock
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.extensions.discovery import extension_manager, listener_kinds
 from gateway.framing.spec import FramingSpec
+from gateway.listeners.tls import TlsConfig, server_context
 from gateway.rules.check import check_rules, check_scenes
 from gateway.things.model import Product
 from gateway.wasm.plugins import PluginHost
@@ -35,6 +40,9 @@ def check_all(loaded: Loaded) -> list[Finding]:
 def _findings(loaded: Loaded) -> Iterator[Finding]:
     config = loaded.config
     yield Finding(ok=True, what="configuration")
+    yield _address("server", config.server.bind)
+    if config.http.enabled:
+        yield _http(config.http)
     plugins = PluginHost(config.wasm, [loaded.path(path) for path in config.plugins.dirs], None, SystemClock())
     try:
         plugins.load_all()
@@ -51,16 +59,60 @@ def _findings(loaded: Loaded) -> Iterator[Finding]:
         kinds, framing_of = listener_kinds(extension_manager()), _framing_of(products, plugins)
         for name, entry in config.listeners.items():
             try:
-                read_entry(name, entry, kinds, framing_of)
-                yield Finding(ok=True, what=f"listener {name}")
+                yield _listener(name, read_entry(name, entry, kinds, framing_of))
             except GatewayError as failure:
                 yield Finding(ok=False, what=f"listener {name}", detail=str(failure))
     finally:
         plugins.close()
-    for name, error in check_rules(replace(config.rules, directory=str(loaded.path(config.rules.directory)))):
+    rules = replace(config.rules, directory=str(loaded.path(config.rules.directory)))
+    scenes = replace(config.scenes, directory=str(loaded.path(config.scenes.directory)))
+    yield from _directory("rules", rules.directory, named="rules" in loaded.named)
+    for name, error in check_rules(rules):
         yield Finding(not error, f"rule {name}", error)
-    for name, error in check_scenes(replace(config.scenes, directory=str(loaded.path(config.scenes.directory)))):
+    yield from _directory("scenes", scenes.directory, named="scenes" in loaded.named)
+    for name, error in check_scenes(scenes):
         yield Finding(not error, f"scene {name}", error)
+
+
+def _address(section: str, host: str) -> Finding:
+    """Whether a listener could bind to the address: found by asking for any free port of it."""
+    what = f"{section} bind {host}"
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.bind(address)
+    except (OSError, UnicodeError) as failure:
+        why = getattr(failure, "strerror", None) or failure
+        return Finding(ok=False, what=what, detail=f"{why}; name an address of this machine, or 127.0.0.1")
+    return Finding(ok=True, what=what)
+
+
+def _http(config: HttpConfig) -> Finding:
+    try:
+        encrypted = tls_context(config) is not None
+    except ConfigError as failure:
+        return Finding(ok=False, what="http", detail=str(failure))
+    return Finding(ok=True, what="http", detail="TLS" if encrypted else "without TLS")
+
+
+def _listener(name: str, entry: Entry) -> Finding:
+    """A kind that an extension brings need not have these keys."""
+    tls, bind = getattr(entry.config, "tls", None), getattr(entry.config, "bind", None)
+    if isinstance(tls, TlsConfig):
+        server_context(tls, f"listeners.{name}")
+    if isinstance(bind, str):
+        address = _address(f"listener {name}", bind)
+        if not address.ok:
+            return address
+    return Finding(ok=True, what=f"listener {name}")
+
+
+def _directory(what: str, directory: str, *, named: bool) -> Iterator[Finding]:
+    """A missing folder is a mistake where the file names the section; without, there are simply no such files."""
+    if not Path(directory).is_dir():
+        yield Finding(ok=not named, what=f"{what} directory", detail=f"{directory} is not a directory")
 
 
 def _product(product: Product, plugins: PluginHost) -> Finding:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 import structlog
@@ -50,8 +50,8 @@ class CommandConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     most_timeout_s: the longest time a caller may ask for.
     """
 
-    most_waiting: int = 100
-    most_timeout_s: float = 86_400.0
+    most_waiting: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100
+    most_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=31_536_000)] = 86_400.0
 
 
 class _Open:

@@ -8,10 +8,15 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from fakes.process import REPOSITORY, GatewayProcess
+
+from gateway.config import GatewayConfig, load
+from gateway.core.errors import ConfigError
 
 
 def gateway(*arguments: str, home: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -35,6 +40,64 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
     outcome = gateway("run", "-c", str(config))
     assert outcome.returncode == 1
     assert "unknown key `htpp`; did you mean `http`?" in outcome.stderr
+
+
+def numbers_without_range(kind: type[msgspec.Struct], at: str = "") -> Iterator[str]:
+    """Keys of numbers that could be given any value."""
+    for field in msgspec.inspect.type_info(kind).fields:  # type: ignore[attr-defined]  # of a struct
+        inner = field.type.types if isinstance(field.type, msgspec.inspect.UnionType) else (field.type,)
+        for one in inner:
+            if isinstance(one, msgspec.inspect.StructType):
+                yield from numbers_without_range(one.cls, f"{at}{field.name}.")
+            elif isinstance(one, msgspec.inspect.IntType | msgspec.inspect.FloatType) and (
+                (one.ge is None and one.gt is None) or (one.le is None and one.lt is None)
+            ):
+                yield f"{at}{field.name}"
+
+
+OTHER_SECTIONS = ("rules.", "scenes.", "things.", "database.", "journal.", "retention.")
+
+
+def test_every_number_of_the_configuration_has_a_range() -> None:
+    loose = [key for key in numbers_without_range(GatewayConfig) if not key.startswith(OTHER_SECTIONS)]
+    assert loose == []
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("http", "port", "99999"),
+        ("http", "max_body_bytes", "0"),
+        ("http", "idle_s", "nan"),
+        ("http", "idle_s", "inf"),
+        ("identity", "token_ttl_s", "-5"),
+        ("identity", "token_ttl_s", "inf"),
+        ("identity", "argon2_memory_kib", "1"),
+        ("server", "shutdown_s", "-1"),
+        ("server", "bind", '""'),
+        ("backlog", "frames", "0"),
+        ("pipeline", "turn_ms", "0"),
+        ("commands", "most_timeout_s", "0"),
+        ("products.p", "retention_days", "0"),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused_by_its_key(tmp_path: Path, section: str, key: str, value: str) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f"[{section}]\n{key} = {value}\n")
+    with pytest.raises(ConfigError, match=rf"`{section}\.{key}`"):
+        load(config, {})
+
+
+def test_paths_of_tls_files_start_at_the_configuration(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[http]\ntls_certificate = "tls/a.pem"\ntls_key = "/etc/a.key"\n'
+        '[listeners.x]\ntype = "tcp"\n[listeners.x.tls]\ncertificate = "b.pem"\nkey = "b.key"\n'
+    )
+    loaded = load(config, {}).config
+    assert loaded.http.tls_certificate == str(tmp_path / "tls/a.pem")
+    assert loaded.http.tls_key == "/etc/a.key"
+    assert loaded.listeners["x"]["tls"] == {"certificate": str(tmp_path / "b.pem"), "key": str(tmp_path / "b.key")}
 
 
 def test_an_unknown_key_from_the_environment_is_refused_too(tmp_path: Path) -> None:
@@ -107,6 +170,30 @@ def test_check_finds_a_broken_rule_and_a_missing_plugin(tmp_path: Path) -> None:
     assert "FAIL product p" in outcome.stdout
 
 
+def test_check_finds_addresses_certificates_and_folders_that_a_start_would_miss(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[server]\nbind = "192.0.2.1"\n'
+        '[http]\ntls_certificate = "no.pem"\ntls_key = "no.key"\n'
+        "[products.p]\n"
+        '[listeners.x]\ntype = "tcp"\nport = 0\nproduct = "p"\nbind = "no such host.invalid"\n'
+        '[listeners.y]\ntype = "tcp"\nport = 0\nproduct = "p"\ntls = {certificate = "no.pem", key = "no.key"}\n'
+        '[rules]\ndirectory = "nowhere"\n'
+    )
+    outcome = gateway("check", "-c", str(config))
+    assert outcome.returncode == 1
+    failed = [line.removeprefix("FAIL ") for line in outcome.stdout.splitlines() if line.startswith("FAIL ")]
+    found = [line.partition(":")[0] for line in failed]
+    assert found == [
+        "server bind 192.0.2.1",
+        "http",
+        "listener x bind no such host.invalid",
+        "listener y",
+        "rules directory",
+    ]
+    assert "Traceback" not in outcome.stderr
+
+
 def test_the_first_password_is_shown_once_and_never_logged(tmp_path: Path) -> None:
     running = GatewayProcess(tmp_path / "data", GATEWAY_ADMIN_PASSWORD="")
     with running:
@@ -145,6 +232,17 @@ def test_every_command_explains_itself_with_an_example(command: list[str]) -> No
     outcome = gateway(*command, "--help")
     assert outcome.returncode == 0
     assert f"gateway {' '.join(command)}" in outcome.stdout.partition("Example")[2]
+
+
+def test_a_simulation_needs_no_configuration_when_told_the_port(tmp_path: Path) -> None:
+    absent = str(tmp_path / "none.toml")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+    outcome = gateway("simulate", "jt808", "--port", port, "--devices", "1", "--seconds", "1", "-c", absent)
+    assert outcome.returncode == 1
+    assert "none.toml" not in outcome.stderr
+    outcome = gateway("simulate", "jt808", "-c", absent)
+    assert "none.toml" in outcome.stderr
 
 
 def test_a_simulation_without_a_gateway_says_so(tmp_path: Path) -> None:
