@@ -127,6 +127,7 @@ class Database:
             max_overflow=0,
             pool_timeout=self.config.busy_timeout_s,
             connect_args={"isolation_level": None},
+            hide_parameters=True,  # an error's text goes to the log, and parameters may be hashes of secrets
         )
         sa.event.listen(engine.sync_engine, "connect", self._configure)
         sa.event.listen(engine.sync_engine, "begin", _begin)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 from fakes.rooms import OTHER, SCOPE, Rooms
 
 from gateway.core.errors import Conflict, Forbidden, NotFound, Rejected
 from gateway.identity.model import Role, User
+from gateway.storage import tables
+from gateway.storage.database import Database
 from gateway.things.ports import PageRequest
 
 ANN = User(id="u1", tenant_id="default", username="ann", password_hash="canary-hash", roles=("operator",))
@@ -31,6 +34,17 @@ async def test_a_name_belongs_to_one_user_over_all_tenants(rooms: Rooms) -> None
     await rooms.users.save_user(SCOPE, msgspec.structs.replace(ANN, enabled=False))
     page = await rooms.users.list_users(SCOPE, PageRequest())
     assert ([user.enabled for user in page.items], page.total) == ([False], 1)
+
+
+async def test_names_that_differ_in_capitals_alone_are_one_name(rooms: Rooms) -> None:
+    await rooms.users.save_user(SCOPE, ANN)
+    assert await rooms.users.find_user("ANN") == ANN
+    with pytest.raises(Conflict, match="Ann"):
+        await rooms.users.save_user(SCOPE, msgspec.structs.replace(ANN, id="u2", username="Ann"))
+    with pytest.raises(Conflict):
+        await rooms.users.save_user(OTHER, msgspec.structs.replace(ANN, tenant_id="other", username="ANN"))
+    await rooms.users.save_user(SCOPE, msgspec.structs.replace(ANN, username="Ann"))
+    assert (await rooms.users.list_users(SCOPE, PageRequest())).total == 1
 
 
 async def test_users_are_listed_by_name_and_only_by_white_listed_fields(rooms: Rooms) -> None:
@@ -87,3 +101,12 @@ async def test_a_revoked_token_is_remembered_until_it_expires(rooms: Rooms) -> N
     assert await rooms.tokens.revoked(50) == {"a": 100, "b": 200}
     assert await rooms.tokens.revoked(100) == {"b": 200}
     assert await rooms.tokens.revoked(50) == {"b": 200}
+
+
+async def test_a_statement_that_fails_says_nothing_of_its_parameters(database: Database) -> None:
+    """Error texts go to the log, and parameters may be hashes of secrets."""
+    row = {"id": "u9", "tenant_id": "nowhere", "username": "eve", "password_hash": "canary-hash", "roles": []}
+    with pytest.raises(sa.exc.IntegrityError) as failed:
+        async with database.write(SCOPE) as transaction:
+            await transaction.execute(sa.insert(tables.user_account).values(**row, created_at_ms=1, updated_at_ms=1))
+    assert "canary-hash" not in str(failed.value)
