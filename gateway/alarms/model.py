@@ -70,7 +70,10 @@ class AlarmRepository(Protocol):
         ...
 
     async def clear(self, scope: Scope, alarm_id: str) -> tuple[Alarm, list[Event]]:
-        """Clear by hand with audit; raises NotFound, Conflict when cleared already."""
+        """Clear by hand with audit, and forget what the rule remembers of the device.
+
+        Raises NotFound, Conflict when cleared already.
+        """
         ...
 
     async def get_alarm(self, scope: Scope, alarm_id: str) -> Alarm:

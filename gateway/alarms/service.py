@@ -13,7 +13,7 @@ one state per rule and device.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Final, TypeAlias
 
@@ -39,9 +39,12 @@ MOST_PER_FLUSH: Final = 1_000
 class AlarmService:
     """Alarms of all tenants. `load` it before rules run; run `run` beside it; `flush` it at the end."""
 
-    def __init__(self, repository: AlarmRepository, bus: Bus) -> None:
-        """Start without a known alarm."""
+    def __init__(
+        self, repository: AlarmRepository, bus: Bus, on_cleared: Callable[[Alarm], None] | None = None
+    ) -> None:
+        """Start without a known alarm; `on_cleared` hears of every alarm that a person cleared."""
         self._repository = repository
+        self._on_cleared = on_cleared
         self._bus = bus
         self._active: dict[AlarmKey, Severity] = {}
         self._repeats: dict[AlarmKey, AlarmChange] = {}
@@ -125,12 +128,15 @@ class AlarmService:
         return alarm
 
     async def clear(self, scope: Scope, alarm_id: str) -> Alarm:
-        """Clear by hand. Raises NotFound, Conflict when cleared already."""
+        """Clear by hand; its rule forgets the device. Raises NotFound, Conflict when cleared already."""
         async with self._writing:
             alarm, events = await self._repository.clear(scope, alarm_id)
             if self._active.pop(_key(alarm), None) is not None:
                 self.cleared += 1
             self._repeats.pop(_key(alarm), None)
+            self._states.pop(_key(alarm), None)
+            if self._on_cleared is not None:
+                self._on_cleared(alarm)
         if events:
             self._bus.events.publish(events)
         return alarm

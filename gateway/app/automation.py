@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
+from gateway.alarms.model import Alarm
 from gateway.alarms.service import AlarmService
 from gateway.app.effects import Effects
 from gateway.app.traffic import Traffic
@@ -36,7 +37,7 @@ class Automation:
         self._supervisor = supervisor
         self._clock = clock
         config = loaded.config
-        self.alarms = AlarmService(SqlAlarmRepository(database), bus)
+        self.alarms = AlarmService(SqlAlarmRepository(database), bus, self._alarm_cleared)
         traffic.catalog.on_device_changed(self._device_changed)
         self.scene_rows = SqlSceneRepository(database)
         self._effects = Effects(self.alarms, traffic.commands)
@@ -70,3 +71,7 @@ class Automation:
     def _device_changed(self, device: Device, change: DeviceChange) -> None:
         if change == "deleted":
             self.alarms.device_deleted(device.tenant_id, device.id)
+            self.rules.device_deleted(device.tenant_id, device.id)
+
+    def _alarm_cleared(self, alarm: Alarm) -> None:
+        self.rules.forget_state(alarm.tenant_id, alarm.rule, alarm.device_id)

@@ -90,7 +90,7 @@ class Decisions:
 
     def _remember(self, state: KnownState) -> StateDelta | None:
         rule = self._book.by_id(state.rule)
-        if rule is None:
+        if rule is None or self._batches.dropped(rule.id, state.device):
             return None
         try:
             data = state_decoder.decode(state.data)
@@ -114,6 +114,8 @@ class Decisions:
         at_ms = item.received_at_ms if isinstance(item, Message) else item.at_ms
         device = item.device_id or ""
         match action:
+            case RaiseAlarm() | ClearAlarm() if self._batches.gone(rule.id, device):
+                return
             case RaiseAlarm(severity, message, data):
                 changes.append(AlarmChange("raise", item.tenant_id, device, rule.name, at_ms, severity, message, data))
             case ClearAlarm():

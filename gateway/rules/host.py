@@ -110,6 +110,23 @@ class RulesHost:
         await self._look()
         return rule.status
 
+    def device_deleted(self, tenant_id: str, device_id: str) -> None:
+        """Forget what every rule remembers of a device, and what they want of it that is not written yet."""
+        if tenant_id == self._book.tenant_id:
+            self._batches.drop(device_id)
+            self._outbox.forget_states(tenant_id, device_id, self._book.forget(device_id))
+            self._outbox.forget_alarms(tenant_id, device_id)
+
+    def forget_state(self, tenant_id: str, rule_name: str, device_id: str) -> None:
+        """Let a rule decide anew on a device, as if it had never seen it."""
+        if tenant_id != self._book.tenant_id:
+            return
+        rule = self._book.named(rule_name)
+        if rule is not None:
+            self._batches.drop(device_id, rule.id)
+        self._book.forget(device_id, rule_name)
+        self._outbox.forget_states(tenant_id, device_id, [rule_name])
+
     def processes(self) -> dict[str, int]:
         """Id of the worker process while it lives."""
         return {} if self._worker.pid is None else {"rules": self._worker.pid}

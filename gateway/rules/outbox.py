@@ -19,6 +19,7 @@ _STATES_AT_ONCE = 1000
 """State changes written in one transaction, so that alarms never wait long for it."""
 
 Key = tuple[str, str, str]
+Batch = tuple[list[AlarmChange], list[StateDelta]]
 
 
 class Outbox:
@@ -31,7 +32,8 @@ class Outbox:
         """Be empty."""
         self._effects = effects
         self._keep_s = keep_s
-        self._batches: deque[tuple[list[AlarmChange], list[StateDelta]]] = deque()
+        self._batches: deque[Batch] = deque()
+        self._arriving: list[Batch] = []
         self._states: dict[Key, StateDelta] = {}
         self._room = asyncio.Semaphore(most)
         self._wake = asyncio.Event()
@@ -53,11 +55,28 @@ class Outbox:
 
     async def put(self, changes: list[AlarmChange], deltas: list[StateDelta]) -> None:
         """Queue alarm changes with the states that belong to them; waits while full."""
-        await self._room.acquire()
+        batch = changes, deltas
+        self._arriving.append(batch)
+        try:
+            await self._room.acquire()
+        finally:
+            self._arriving = [each for each in self._arriving if each is not batch]
         for delta in deltas:
             self._states.pop((delta.tenant_id, delta.rule, delta.device_id), None)
-        self._batches.append((changes, deltas))
+        self._batches.append(batch)
         self._busy()
+
+    def forget_states(self, tenant_id: str, device_id: str, rules: list[str]) -> None:
+        """Write no state of these rules and this device that waits, but that they remember nothing."""
+        gone = {(tenant_id, rule, device_id) for rule in rules}
+        for _, deltas in (*self._batches, *self._arriving):
+            deltas[:] = [each for each in deltas if (each.tenant_id, each.rule, each.device_id) not in gone]
+        self.keep([StateDelta(tenant_id, rule, device_id, {}) for rule in rules])
+
+    def forget_alarms(self, tenant_id: str, device_id: str) -> None:
+        """Change no alarm of a device."""
+        for changes, _ in (*self._batches, *self._arriving):
+            changes[:] = [each for each in changes if (each.tenant_id, each.device_id) != (tenant_id, device_id)]
 
     async def run(self) -> None:
         """Write for ever; a supervised part. A batch leaves the queue after it was written, never before."""

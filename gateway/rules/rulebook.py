@@ -55,9 +55,10 @@ class Rulebook:
         self._rules: dict[str, Rule] = {}
         self._by_id: dict[int, Rule] = {}
         self._versions = 0
-        self._states = {
-            (each.rule, each.device_id): encoder.encode(each.data) for each in states if each.tenant_id == tenant_id
-        }
+        self._states: dict[str, dict[str, bytes]] = {}  # by device, then by the rule's name
+        for each in states:
+            if each.tenant_id == tenant_id:
+                self._states.setdefault(each.device_id, {})[each.rule] = encoder.encode(each.data)
         self.matcher = Matcher(tenant_id)
         self.strikes = 0
 
@@ -164,14 +165,24 @@ class Rulebook:
 
     def state(self, rule: Rule, device_id: str) -> bytes:
         """What a rule remembers of a device."""
-        return self._states.get((rule.name, device_id), EMPTY_STATE)
+        return self._states.get(device_id, {}).get(rule.name, EMPTY_STATE)
 
     def remember(self, rule: Rule, device_id: str, state: bytes) -> None:
         """Take the state as a call left it."""
         if state == EMPTY_STATE:
-            self._states.pop((rule.name, device_id), None)
+            self.forget(device_id, rule.name)
         else:
-            self._states[rule.name, device_id] = state
+            self._states.setdefault(device_id, {})[rule.name] = state
+
+    def forget(self, device_id: str, rule_name: str | None = None) -> list[str]:
+        """Drop what a rule, or every rule, remembers of a device; returns the names of those that remembered."""
+        known = self._states.get(device_id, {})
+        dropped = [name for name in known if rule_name in {None, name}]
+        for name in dropped:
+            del known[name]
+        if not known:
+            self._states.pop(device_id, None)
+        return dropped
 
     def log_allowed(self, rule: Rule) -> bool:
         """Whether a rule may write one more line now."""

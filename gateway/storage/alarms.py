@@ -85,6 +85,8 @@ class SqlAlarmRepository(AlarmRepository):
             after = msgspec.structs.replace(
                 before, state="cleared", cleared_by=scope.actor, cleared_at_ms=transaction.now_ms
             )
+            # A rule that remembers that it raised would be silent for as long as the condition lasts.
+            await _remember(transaction, [StateDelta(after.tenant_id, after.rule, after.device_id, {})])
             return after, await _change_by_hand(transaction, "clear", before, after)
 
     @override

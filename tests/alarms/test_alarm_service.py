@@ -1,7 +1,9 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes.memory import MemoryAlarms, MemoryStore
+from fakes.traffic import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import override
@@ -13,6 +15,9 @@ from gateway.core.bus import Bus, Overflow
 from gateway.core.errors import Conflict, NotFound, StorageFailed
 from gateway.core.flow import AlarmChange, Event, StateDelta
 from gateway.core.scope import system_scope
+from gateway.storage.alarms import SqlAlarmRepository
+from gateway.storage.config import DatabaseConfig
+from gateway.storage.database import Database
 from gateway.things.ports import PageRequest
 
 US = system_scope("ann")
@@ -184,6 +189,35 @@ async def test_after_a_person_cleared_it_the_next_raise_is_a_new_alarm() -> None
     assert room.events() == ["alarm.raised", "alarm.cleared", "alarm.raised"]
     with pytest.raises(Conflict):
         await room.service.clear(US, first.id)
+
+
+async def test_a_person_who_clears_lets_the_rule_forget_and_what_it_still_remembers_is_not_written() -> None:
+    room = Room()
+    heard: list[Alarm] = []
+    room.service = AlarmService(room.rows, room.bus, heard.append)
+    await room.service.apply([raised()], [])
+    await room.service.apply([raised()], [state(1), state(2, "e")])
+    alarm = await room.service.clear(US, (await room.only()).id)
+    assert heard == [alarm]
+    await room.service.flush()
+    assert room.store.states == {("default", "overspeed", "e"): {"n": 2}}
+    with pytest.raises(Conflict):
+        await room.service.clear(US, alarm.id)
+    await room.service.apply([raised(), cleared()], [])
+    assert heard == [alarm], "a rule that clears needs no telling"
+
+
+async def test_what_the_rule_remembers_goes_in_the_transaction_that_clears_by_hand(tmp_path: Path) -> None:
+    database = Database(tmp_path / "gateway.db", FakeClock(), DatabaseConfig())
+    await database.open()
+    try:
+        service = AlarmService(SqlAlarmRepository(database), Bus())
+        await service.apply([raised()], [state(1), state(2, "e")])
+        (alarm,) = (await service.list_alarms(US, AlarmFilter(), PageRequest())).items
+        await service.clear(US, alarm.id)
+        assert await SqlAlarmRepository(database).load_state() == [state(2, "e")]
+    finally:
+        await database.close()
 
 
 async def test_a_person_acknowledges_once() -> None:

@@ -98,6 +98,60 @@ async def test_an_emptied_state_is_forgotten(tmp_path: Path) -> None:
     assert room.effects.applied[-1][1] == [StateDelta("default", "r", "d1", {})]
 
 
+ONCE = "if not state.over then state.over = true alarm.raise{message = tostring(msg.values.x)} end"
+
+
+async def test_a_deleted_device_that_registers_again_is_judged_anew(tmp_path: Path) -> None:
+    room = RuleRoom(tmp_path, state=[StateDelta("default", "removed_rule", "d1", {"n": 1})])
+    room.handler("r", ONCE)
+    async with room:
+        room.publish(message(), message("d2"))
+        await until(lambda: len(room.effects.changes) == 2)
+        room.host.device_deleted("another tenant", "d2")
+        room.host.device_deleted("default", "d1")
+        await until(lambda: room.effects.state("r", "d1") == {})
+        room.publish(message(), message("d2"))
+        await room.evaluated("r", 4)
+        await until(lambda: len(room.effects.changes) == 3)
+    assert room.effects.alarms == [("raise", "d1", "r"), ("raise", "d2", "r"), ("raise", "d1", "r")]
+    assert room.effects.state("r", "d2") == {"over": True}
+    assert StateDelta("default", "removed_rule", "d1", {}) in room.effects.applied[-2][1]
+
+
+async def test_what_a_rule_answers_for_a_device_deleted_meanwhile_counts_for_nothing(tmp_path: Path) -> None:
+    room = RuleRoom(tmp_path, limits=QUICK.__class__(budget=10**9, cpu_ms=10**6, kill_after_ms=5000))
+    room.handler("r", f"{ONCE} if msg.values.slow then for i = 1, 5000000 do local x = i end end")
+    async with room:
+        room.publish(message("warm"))
+        await until(lambda: room.effects.changes)
+        room.publish(message("d1", slow=True))
+        await asyncio.sleep(0.02)
+        assert room.status("r").evaluated == 1, "it is at work now"
+        room.host.device_deleted("default", "d1")
+        await room.evaluated("r", 2)
+        room.publish(message("d1"))
+        await room.evaluated("r", 3)
+        await until(lambda: len(room.effects.changes) == 2)
+    assert [(change.device_id, change.message) for change in room.effects.changes] == [("warm", "1"), ("d1", "1")]
+
+
+async def test_a_rule_whose_state_is_forgotten_decides_anew_on_that_device_alone(tmp_path: Path) -> None:
+    room = RuleRoom(tmp_path)
+    room.handler("r", ONCE)
+    room.handler("other", ONCE)
+    async with room:
+        room.publish(message(), message("d2"))
+        await until(lambda: len(room.effects.changes) == 4)
+        room.host.forget_state("default", "r", "d1")
+        room.host.forget_state("another tenant", "other", "d1")
+        room.host.forget_state("default", "unknown", "d1")
+        await until(lambda: room.effects.state("r", "d1") == {})
+        room.publish(message(), message("d2"))
+        await room.evaluated("other", 4)
+        await until(lambda: len(room.effects.changes) == 5)
+    assert room.effects.alarms[-1] == ("raise", "d1", "r")
+
+
 async def test_a_call_that_fails_changes_nothing_and_shows_its_line(tmp_path: Path) -> None:
     room = RuleRoom(tmp_path)
     room.handler("r", f"{COUNT}\nif msg.values.x == 2 then alarm.raise{{}} error('no\\27[31m') end")

@@ -19,6 +19,9 @@ def raised(number: int) -> AlarmChange:
     return AlarmChange("raise", "default", f"d{number}", "r", number)
 
 
+FORGOTTEN = StateDelta("default", "r", "d1", {})
+
+
 def delta(n: int, device: str = "d1") -> StateDelta:
     return StateDelta("default", "r", device, {"n": n})
 
@@ -87,6 +90,19 @@ async def test_a_full_outbox_lets_its_caller_wait() -> None:
     async with room:
         await asyncio.wait_for(room.outbox.put([raised(3)], []), 5.0)
         await until(lambda: len(room.effects.changes) == 3)
+
+
+async def test_forgotten_states_and_alarms_are_not_written_wherever_they_wait() -> None:
+    room = Room(most=1)
+    room.outbox.keep([delta(1), delta(9, "d2")])
+    await room.outbox.put([raised(2)], [delta(2)])
+    room.supervisor.spawn("put", room.outbox.put([raised(1), raised(2)], [delta(3)]))
+    await asyncio.sleep(0)
+    room.outbox.forget_states("default", "d1", ["r"])
+    room.outbox.forget_alarms("default", "d1")
+    async with room:
+        await until(lambda: len(room.effects.applied) == 3)
+    assert room.effects.applied == [([raised(2)], []), ([raised(2)], []), ([], [delta(9, "d2"), FORGOTTEN])]
 
 
 async def test_a_drain_that_is_too_short_says_so() -> None:
