@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from gateway.core.errors import Conflict, NotFound
 from gateway.core.scope import Scope, system_scope
-from gateway.identity.model import Role, TokenRepository, User, UserRepository
+from gateway.identity.model import Role, TokenRepository, User, UserRepository, name_key
 from gateway.storage.database import Database, is_unique_violation
 from gateway.storage.rows import Sorts, from_row, owned_row, page_of, upsert, without
 from gateway.storage.tables import revoked_token, role, user_account
@@ -28,7 +28,8 @@ class SqlUserRepository(UserRepository):
 
     @override
     async def find_user(self, username: str) -> User | None:
-        query = sa.select(user_account).where(user_account.c.username == username)
+        # Of two names from before they counted as one, the exact one.
+        query = _named(username).order_by((user_account.c.username == username).desc())
         async with self._database.read() as connection:
             row = (await connection.execute(query)).mappings().first()
         return None if row is None else from_row(row, User)
@@ -53,6 +54,9 @@ class SqlUserRepository(UserRepository):
         row = owned_row(scope, user)
         async with self._database.write(scope) as transaction:
             before = await transaction.row(_one(user_account, scope, user.id))
+            renamed = before is None or before["username"] != user.username
+            if renamed and await transaction.row(_named(user.username).where(_other_than(user))) is not None:
+                raise Conflict(f"the user name {user.username} is taken")
             try:
                 await transaction.execute(upsert(user_account, row))
             except sa.exc.IntegrityError as failure:
@@ -132,6 +136,15 @@ _roles = role
 
 def _one(table: sa.Table, scope: Scope, item_id: str) -> sa.Select[Any]:
     return sa.select(table).where(table.c.tenant_id == scope.tenant_id, table.c.id == item_id)
+
+
+def _named(username: str) -> sa.Select[Any]:
+    """Whose name is the same whatever its capitals; names are ASCII, so SQLite's `lower` is enough."""
+    return sa.select(user_account).where(sa.func.lower(user_account.c.username) == name_key(username))
+
+
+def _other_than(user: User) -> sa.ColumnElement[bool]:
+    return sa.or_(user_account.c.tenant_id != user.tenant_id, user_account.c.id != user.id)
 
 
 def _without(table: sa.Table, scope: Scope, item_id: str) -> sa.Delete:

@@ -16,7 +16,7 @@ from gateway.core.errors import Conflict, Forbidden, NotFound, NotReady, Rejecte
 from gateway.core.flow import AlarmChange, Commit, Event, Message, StateDelta
 from gateway.core.journal import Done, Journal
 from gateway.core.scope import Scope
-from gateway.identity.model import AuditEntry, AuditRepository, Role, TokenRepository, User, UserRepository
+from gateway.identity.model import AuditEntry, AuditRepository, Role, TokenRepository, User, UserRepository, name_key
 from gateway.rules.model import SceneRepository, SceneRun, Schedule
 from gateway.storage.alarms import carry_out, event_of
 from gateway.things.model import Command, Device, Product
@@ -377,7 +377,9 @@ class MemoryUsers(UserRepository):
 
     @override
     async def find_user(self, username: str) -> User | None:
-        return next((copied(user) for user in self.users.values() if user.username == username), None)
+        return next(
+            (copied(user) for user in self.users.values() if name_key(user.username) == name_key(username)), None
+        )
 
     @override
     async def get_user(self, scope: Scope, user_id: str) -> User:

@@ -109,6 +109,8 @@ async def test_a_taken_name_and_an_unknown_role_are_refused() -> None:
     await room.add_user("ann", tenant_id="other")
     with pytest.raises(Conflict):
         await room.users.create(system_scope(), "ann", "long enough", ())
+    with pytest.raises(Conflict):
+        await room.users.create(system_scope(), "ANN", "long enough", ())
     with pytest.raises(Rejected, match="no role 'ghost'"):
         await room.users.create(system_scope(), "bob", "long enough", ("ghost",))
 
