@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -37,6 +38,7 @@ from gateway.storage.writer import JournalWriter
 
 log = structlog.get_logger(__name__)
 
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 Bound = dict[str, tuple[str, int]]
 """Address of everything that accepts, by its name in the ready file."""
 
@@ -58,6 +60,7 @@ class Gateway:
         self._announce = announce
         self._clock = clock or SystemClock()
         self._stopping = asyncio.Event()
+        self._starting: asyncio.Task[Any] | None = None
 
     async def run(self, ready_file: Path | None = None) -> None:
         """Start, write the ready file, serve until SIGTERM or SIGINT, stop.
@@ -69,15 +72,30 @@ class Gateway:
         set_up("human" if human else "json", server.log_level)
         faulthandler.enable()  # before the Wasm engine, which must have the last word on SIGSEGV
         _lift_file_limit()
-        for sign in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(sign, self._stopping.set)
-        async with self._started() as bound:
-            if ready_file is not None:
-                _write_ready(ready_file, bound)
-            for name, (host, port) in bound.items():
-                log.info("accepting", listener=name, host=host, port=port)
-            await self._stopping.wait()
-            log.info("stopping")
+        self._starting = asyncio.current_task()
+        for sign in _STOP_SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(sign, self._told_to_stop)
+        try:
+            async with self._started() as bound:
+                self._starting = None
+                if ready_file is not None:
+                    _write_ready(ready_file, bound)
+                for name, (host, port) in bound.items():
+                    log.info("accepting", listener=name, host=host, port=port)
+                await self._stopping.wait()
+                log.info("stopping")
+        except asyncio.CancelledError:
+            if self._starting is None or not self._stopping.is_set():
+                raise
+            log.info("stopped before it was up")
+
+    def _told_to_stop(self) -> None:
+        """End a start where it stands, as nothing is accepted yet; a second signal ends one that clings to life."""
+        self._stopping.set()
+        if self._starting is not None:
+            for sign in _STOP_SIGNALS:
+                asyncio.get_running_loop().remove_signal_handler(sign)
+            self._starting.cancel()
 
     @asynccontextmanager
     async def _started(self) -> AsyncIterator[Bound]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +141,45 @@ def test_a_second_gateway_on_the_same_data_is_refused(tmp_path: Path) -> None:
         outcome = gateway("run", home=tmp_path, GATEWAY__HTTP__PORT="0", GATEWAY__LISTENERS__JT808__PORT="0")
     assert outcome.returncode == 1
     assert "another gateway already runs" in outcome.stderr
+
+
+def handles_sigterm(pid: int) -> bool:
+    """Whether the process has set up its own way to stop (Linux: the mask of caught signals)."""
+    (mask,) = re.findall(r"^SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.parametrize("locked", [True, False])
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_gateway_told_to_stop_while_it_starts_ends_in_peace(tmp_path: Path, sign: int, *, locked: bool) -> None:
+    assert gateway("db", "upgrade", home=tmp_path).returncode == 0
+    database = sqlite3.connect(tmp_path / "data" / "gateway.db", isolation_level=None)
+    if locked:  # the start waits for it
+        database.execute("BEGIN EXCLUSIVE")
+    starting = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "run"],
+        env=os.environ
+        | {
+            "GATEWAY__SERVER__DATA_DIR": str(tmp_path / "data"),
+            "GATEWAY__DATABASE__BUSY_TIMEOUT_S": "3",
+            "GATEWAY__HTTP__PORT": "0",
+            "GATEWAY__LISTENERS__JT808__PORT": "0",
+        },
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while starting.poll() is None and not handles_sigterm(starting.pid):
+            time.sleep(0.01)
+        starting.send_signal(sign)
+        _, errors = starting.communicate(timeout=30)
+    finally:
+        starting.kill()
+        database.close()
+    assert starting.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert not locked or "stopped before it was up" in errors
 
 
 def test_a_database_newer_than_the_code_is_left_alone(tmp_path: Path) -> None:
