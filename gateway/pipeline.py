@@ -100,10 +100,10 @@ class Answers(Protocol):
 class Turn(Arrivals):
     """What one turn gathers until it is durable.
 
-    acks: what to encode and send. replies: answers to commands. settled: frames by link, for the backlog.
+    kept: frames whose effect is in the commit. acks: what to encode and send. replies: answers to commands. settled: frames by link, for the backlog.
     """
 
-    __slots__ = ("acks", "frames", "replies", "settled")
+    __slots__ = ("acks", "frames", "kept", "replies", "settled")
 
     def __init__(self, now_ms: int) -> None:
         """Nothing yet."""
@@ -112,6 +112,7 @@ class Turn(Arrivals):
         self.replies: list[tuple[Device, int, msgspec.Raw, bool]] = []
         self.settled: list[tuple[Link, int, int]] = []
         self.frames = 0
+        self.kept = 0
 
 
 class Pipeline:
@@ -292,7 +293,7 @@ class Pipeline:
         elif not item.points and not item.ack:
             self._shed(turn, "part")
             return
-        self._keep(turn)
+        turn.kept += 1
         if item.ack:
             turn.acks.append((link, codec, bytes(item.ack)))
 
@@ -336,7 +337,7 @@ class Pipeline:
     def _prove(self, turn: Turn, product: Product, codec: Codec, link: Link, session: Session, item: Decoded) -> None:
         """Registration and authentication."""
         accepted, credential = self._admission.prove(turn, product, session, item)
-        self._keep(turn)
+        turn.kept += 1
         self._answer_proof(turn, codec, link, item, accepted=accepted, credential=credential)
 
     def _answer_proof(
@@ -354,10 +355,6 @@ class Pipeline:
                 link.connection.close("refused")
 
     # What becomes of a frame.
-
-    def _keep(self, turn: Turn) -> None:
-        ledger = turn.commit.ledger
-        ledger["stored"] = ledger.get("stored", 0) + 1
 
     def _shed(self, turn: Turn, reason: str, count: int = 1) -> None:
         name = f"shed:{reason}"
@@ -399,6 +396,8 @@ class Pipeline:
 
     def _submit(self, turn: Turn) -> None:
         ledger = turn.commit.ledger
+        if turn.kept:
+            ledger["stored"] = turn.kept
         for name, count in self._unbooked.items():
             ledger[name] = ledger.get(name, 0) + count
         carried = self._unbooked
