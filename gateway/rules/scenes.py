@@ -7,6 +7,7 @@ stop cuts is `failed` and says so.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -34,6 +35,12 @@ _SAVE_TRIES = 5
 _SAVE_FIRST_S = 0.2
 _STOP_S = 5.0
 """Time at a stop for the open runs to be saved as failed."""
+_SLICES_PER_S = 50
+"""Slices that a run may take for long; a scene that pauses takes some ten, one that commands without end far more."""
+_SLICES_AT_ONCE = 5 * _SLICES_PER_S
+"""Slices that a run which paused before may take in a row, such as a command to each of many devices."""
+_SAVED_SLEEP_S = 1.0
+"""Shorter waits do not show as sleeping in the run's row: each would cost a transaction."""
 _NOTHING = b"\xc0"
 
 Ending = tuple[Literal["succeeded", "failed", "cancelled"], str]
@@ -41,18 +48,29 @@ Ending = tuple[Literal["succeeded", "failed", "cancelled"], str]
 
 @dataclass(slots=True)
 class _Live:
-    """One run that has not ended. `verdict` ends it from outside; `news` is what it waits for."""
+    """One run that has not ended. `verdict` ends it from outside; `news` is what it waits for.
+
+    slices, at_s: how many slices it might take in a row when it took the last one.
+    """
 
     run: SceneRun
     in_worker: bool = False
     verdict: Ending | None = None
     news: asyncio.Future[bytes] | None = None
+    slices: float = 0.0
+    at_s: float = -math.inf
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def end(self, verdict: Ending) -> None:
         """Let the run end as soon as it can; the first verdict counts."""
         self.verdict = self.verdict or verdict
         self.tell(_NOTHING)
+
+    def may_go_on(self, now_s: float) -> bool:
+        """Take one more slice, unless the run took too many without a pause."""
+        self.slices = min(_SLICES_AT_ONCE, self.slices + (now_s - self.at_s) * _SLICES_PER_S) - 1
+        self.at_s = now_s
+        return self.slices >= 0
 
     def tell(self, news: bytes) -> None:
         """Give the run what it waits for."""
@@ -204,8 +222,11 @@ class SceneHost:
             live.ended.set()
 
     async def _slice(self, live: _Live, given: bytes) -> Slice | None:
-        """Start a run or go on with it; None when its worker was lost, whoever was at fault."""
+        """Start a run or go on with it; None when that ended it, or its worker was lost, whoever was at fault."""
         run, now_ms = live.run, self._clock.now_ms()
+        if not live.may_go_on(self._clock.monotonic_s()):
+            live.end(("failed", f"the scene does not pause: over {_SLICES_PER_S} commands and waits a second"))
+            return None
         try:
             if live.in_worker:
                 taken = await self._scripts.resume_run(run.id, now_ms, given)
@@ -232,7 +253,8 @@ class SceneHost:
         if asked.outcome == "wait":
             live.run.status, live.run.wakes_at_ms = "sleeping", self._clock.now_ms() + round(asked.seconds * 1000)
             timer = loop.call_later(asked.seconds, live.tell, _NOTHING)
-            await self._save(live)
+            if asked.seconds >= _SAVED_SLEEP_S:
+                await self._save(live)
         else:
             self._supervisor.spawn("scene-command", self._command(live, asked.command))
         try:

@@ -20,6 +20,7 @@ from gateway.core.scope import Scope, system_scope
 from gateway.core.tasks import Supervisor
 from gateway.rules.config import SandboxLimits, ScenesConfig
 from gateway.rules.model import SceneRun
+from gateway.rules.sandbox import SceneSandbox
 from gateway.rules.scenes import SceneHost
 
 SCOPE = system_scope("ann")
@@ -168,7 +169,7 @@ async def test_a_worker_killed_from_outside_fails_its_runs_and_new_ones_start(tm
     room = SceneRoom(tmp_path)
     room.write("nap", "wait(args.s)")
     async with room:
-        short, long = await room.run("nap", s=0.2), await room.run("nap", s=3600)
+        short, long = await room.run("nap", s=2), await room.run("nap", s=3600)
         await until(
             lambda: (
                 room.rows.runs["default", short].status == "sleeping"
@@ -247,6 +248,51 @@ async def test_a_run_that_cannot_be_saved_does_not_start(tmp_path: Path) -> None
             await room.run("s")
         await asyncio.sleep(0.05)
     assert room.effects.commands == []
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_a_run_that_commands_without_end_and_never_pauses_is_ended(tmp_path: Path, refused: bool) -> None:
+    room = SceneRoom(tmp_path)
+    if refused:
+        room.effects.answers["n"] = {"id": None, "status": "failed", "error": "no such function"}
+    room.write("bad", "while true do command('d', 'n') end")
+    room.write("nap", "wait(3600)")
+    async with room:
+        nap = await room.run("nap")
+        run = await room.ended(await room.run("bad"))
+        assert (run.status, "does not pause" in run.error) == ("failed", True), run.error
+        assert (await room.row(nap)).status == "sleeping"
+        assert room.host.processes(), "the worker lives, and so does every other run"
+
+
+async def test_two_hundred_commands_in_a_row_are_no_loop(tmp_path: Path) -> None:
+    room = SceneRoom(tmp_path)
+    room.write("all", "for i = 1, 200 do command('d' .. i, 'n') end")
+    async with room:
+        assert (await room.ended(await room.run("all"))).status == "succeeded"
+    assert len(room.effects.commands) == 200
+
+
+async def test_short_waits_are_not_saved(tmp_path: Path) -> None:
+    saved: list[str] = []
+
+    class Counting(MemoryScenes):
+        async def save_run(self, run: SceneRun) -> None:
+            saved.append(run.status)
+            await super().save_run(run)
+
+    room = SceneRoom(tmp_path, Counting())
+    room.write("s", "for i = 1, 5 do wait(0) end wait(1)")
+    async with room:
+        await room.ended(await room.run("s"))
+    assert saved == ["running", "sleeping", "succeeded"]
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("0", 0.1), ("0.05", 0.1), ("0.1", 0.1), ("7", 7.0)])
+def test_a_wait_is_never_shorter_than_a_tenth_of_a_second(asked: str, expected: float) -> None:
+    sandbox = SceneSandbox(ScenesConfig(limits=QUICK))
+    assert sandbox.load(f"function run() wait({asked}) end".encode(), "s.lua")[0] == ""
+    assert sandbox.begin("r", 0, b"\x80").seconds == expected
 
 
 async def test_a_cancelled_run_does_not_wait_for_its_command(tmp_path: Path) -> None:

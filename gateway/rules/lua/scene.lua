@@ -32,11 +32,13 @@ end
 
 local function finite(value, low, high) return type(value) == "number" and value >= low and value <= high end
 
+local LEAST_WAIT_S <const> = 0.1 -- a loop around wait(0) is to leave the gateway to others
+
 function env.wait(seconds)
   if not finite(seconds, 0, max_wait_s) then
     error(format("wait takes seconds from 0 to %d", max_wait_s), 2)
   end
-  ask("wait", "wait", seconds * 1.0)
+  ask("wait", "wait", seconds < LEAST_WAIT_S and LEAST_WAIT_S or seconds * 1.0)
 end
 
 function env.command(device, name, args, timeout)
