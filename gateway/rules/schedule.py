@@ -8,8 +8,9 @@ runs once unless the expression names every hour.
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime
+from functools import cache
+from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 import structlog
@@ -28,24 +29,60 @@ log = structlog.get_logger(__name__)
 _LOOK_S = 1.0
 """Longest sleep between two looks at the clock, so that a clock that was set is noticed."""
 _DAY_MS = 86_400_000
+_SHORTHANDS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
 
 
 def next_run_ms(cron: str, timezone: str, after_ms: int) -> int:
     """First time of a cron expression after an instant, both in epoch milliseconds. Raises Rejected."""
     try:
-        zone = ZoneInfo(timezone)
-    except (KeyError, ValueError, OSError) as failure:
-        raise Rejected(f"timezone: {safe_text(timezone)} is no IANA time zone, such as Asia/Shanghai") from failure
+        zone = ZoneInfo(timezone) if timezone in _zones() else None
+    except (KeyError, ValueError, OSError):  # gone since the zones were listed
+        zone = None
+    if zone is None:
+        raise Rejected(f"timezone: {safe_text(timezone)} is no IANA time zone, such as Asia/Shanghai")
     try:
         due = next(CronSim(cron, datetime.fromtimestamp(after_ms // 1000, zone)))
     except CronSimError as failure:
-        text = str(failure)
-        raise Rejected(
-            f"cron: {text[:1].lower()}{text[1:]} in '{safe_text(cron)}'; five fields, as 30 8 * * 1-5"
-        ) from failure
+        raise Rejected(_advice(cron, str(failure))) from failure
     except (StopIteration, OverflowError, ValueError) as failure:
         raise Rejected(f"cron: '{safe_text(cron)}' never comes") from failure
     return round(due.timestamp() * 1000)
+
+
+@cache
+def _zones() -> frozenset[str]:
+    """IANA time zones of the machine, without what its database holds beside them."""
+    return frozenset(available_timezones() - {"localtime", "posixrules", "Factory"})
+
+
+def _advice(cron: str, problem: str) -> str:
+    """What is wrong with an expression that cronsim refuses, and what to write."""
+    shown = safe_text(cron)
+    if cron.startswith("@"):
+        instead = _SHORTHANDS.get(cron.lower())
+        return f"cron: '{shown}' is a shorthand, which is not taken" + (f"; write {instead}" if instead else "")
+    fields = cron.split()
+    if len(fields) not in {5, 6}:
+        return f"cron: '{shown}' has not five fields, as 30 8 * * 1-5"
+    if _is_cron([*fields[:-2], "*", fields[-1]]) and _is_cron([*fields[:-3], "*", *fields[-2:]]):
+        return f"cron: '{shown}' never comes: its months have no such day"
+    return f"cron: {problem[:1].lower()}{problem[1:]} in '{shown}'"
+
+
+def _is_cron(fields: list[str]) -> bool:
+    try:
+        CronSim(" ".join(fields), datetime.fromtimestamp(0, UTC))
+    except CronSimError:
+        return False
+    return True
 
 
 class Scheduler:
@@ -82,7 +119,7 @@ class Scheduler:
         return [_copy(each) for (tenant_id, _), each in self._schedules.items() if tenant_id == scope.tenant_id]
 
     async def create(self, scope: Scope, schedule: Schedule) -> Schedule:
-        """Add a schedule; raises Rejected, NotFound for its scene, Conflict for a taken id or too many schedules."""
+        """Add a schedule; raises Rejected, also for an unknown scene, Conflict for a taken id or too many schedules."""
         async with self._change:
             if (scope.tenant_id, schedule.id) in self._schedules:
                 raise Conflict(f"a schedule {safe_text(schedule.id)} exists")
@@ -111,7 +148,10 @@ class Scheduler:
             del self._schedules[scope.tenant_id, schedule_id]
 
     async def _keep(self, scope: Scope, schedule: Schedule) -> Schedule:
-        self._scenes.require(scope, schedule.scene)
+        try:
+            self._scenes.require(scope, schedule.scene)
+        except NotFound as failure:  # the schedule is there; what it names is wrong
+            raise Rejected(f"scene: {failure}") from failure
         next_at_ms = next_run_ms(schedule.cron, schedule.timezone, self._clock.now_ms())
         kept = msgspec.structs.replace(
             schedule, tenant_id=scope.tenant_id, next_run_at_ms=next_at_ms if schedule.enabled else None

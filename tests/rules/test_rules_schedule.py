@@ -160,7 +160,41 @@ async def test_a_wrong_cron_expression_is_refused_with_the_reason(cron: str) -> 
         await Room("2026-11-21T08:00").add(cron)
 
 
-@pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../../etc/passwd", "/etc/passwd", "a\0b", "x" * 5000])
+@pytest.mark.parametrize(
+    ("cron", "advice"),
+    [
+        ("0 0 30 2 *", "cron: '0 0 30 2 *' never comes: its months have no such day"),
+        ("0 0 0 31 2,4 *", "cron: '0 0 0 31 2,4 *' never comes: its months have no such day"),
+        ("0 0 32 2 *", "cron: bad day-of-month in '0 0 32 2 *'"),
+        ("0 0 1 13 *", "cron: bad month in '0 0 1 13 *'"),
+        ("61 * * * *", "cron: bad minute in '61 * * * *'"),
+        ("@daily", "cron: '@daily' is a shorthand, which is not taken; write 0 0 * * *"),
+        ("@reboot", "cron: '@reboot' is a shorthand, which is not taken"),
+        ("* * * *", "cron: '* * * *' has not five fields, as 30 8 * * 1-5"),
+    ],
+)
+def test_a_wrong_cron_expression_is_answered_with_what_is_wrong_with_it(cron: str, advice: str) -> None:
+    with pytest.raises(Rejected) as refused:
+        next_run_ms(cron, "UTC", 0)
+    assert str(refused.value) == advice
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [
+        "localtime",
+        "posixrules",
+        "Factory",
+        "right/UTC",
+        "posix/UTC",
+        "Mars/Olympus",
+        "",
+        "../../etc/passwd",
+        "/etc/passwd",
+        "a\0b",
+        "x" * 5000,
+    ],
+)
 async def test_a_wrong_time_zone_is_refused(zone: str) -> None:
     with pytest.raises(Rejected, match=r"^timezone: "):
         await Room("2026-11-21T08:00").add("* * * * *", timezone=zone)
@@ -175,7 +209,7 @@ async def test_schedules_are_changed_and_deleted() -> None:
     with pytest.raises(Conflict, match="delete one first"):
         await room.add("0 * * * *", id="s3")
     await room.scheduler.delete(SCOPE, "s2")
-    with pytest.raises(NotFound):
+    with pytest.raises(Rejected, match=r"^scene: "):
         await room.add("0 * * * *", id="s3", scene="unknown")
     made.enabled = False
     changed = await room.scheduler.update(SCOPE, made)
