@@ -9,7 +9,7 @@ from pydantic import Field
 from gateway.api.bodies import Arguments, Body
 from gateway.api.shapes import CommandShape, DeviceShape, command_shape, device_shape
 from gateway.api.views import Listing, Paging, Resource, listed, request_of, requires
-from gateway.core.errors import NotFound
+from gateway.core.errors import NotFound, Rejected
 from gateway.identity.permissions import Permission
 from gateway.things.ports import DeviceFilter
 
@@ -81,6 +81,8 @@ class DevicesView(Resource):
     @requires(Permission.DEVICE_MANAGE, status=201)
     async def post(self, body: NewDeviceBody) -> DeviceShape:
         """Register a device."""
+        if all(product.id != body.product_id for product in self.parts.catalog.products(self.scope)):
+            raise Rejected(f"product_id: there is no product {body.product_id!r}; GET /products lists them")
         return device_shape(
             await self.parts.catalog.create_device(
                 self.scope, body.id, body.product_id, name=body.name, tags=body.tags, enabled=body.enabled

@@ -19,6 +19,7 @@ from gateway.api.parts import HealthReport
 from gateway.api.views import CONFIG, Door, Resource, requires
 from gateway.core.errors import AuthFailed
 from gateway.core.metrics import Sample, Samples
+from gateway.core.scope import DEFAULT_TENANT
 
 
 class HealthView(Resource):
@@ -26,7 +27,7 @@ class HealthView(Resource):
 
     @requires(Door.OPEN)
     async def get(self) -> web.Response:
-        """Show each part's state: 200 while all is well, 503 when not. Failures' texts are for who is logged in."""
+        """Show each part's state: 200 while all is well, 503 when not. Failures' texts are for the operator's users."""
         trusted = await _trusted(self)
         report = await self.parts.health.report()
         shown: object = report
@@ -86,16 +87,18 @@ def _family(sample: Sample) -> Metric:
 
 def _summary(report: HealthReport) -> HealthReport:
     parts = {name: msgspec.structs.replace(part, detail="") for name, part in report.parts.items()}
-    return msgspec.structs.replace(report, parts=parts, processes=[])
+    return msgspec.structs.replace(report, parts=parts)
 
 
 async def _trusted(view: Resource) -> bool:
-    """Whether the caller showed the metrics token or a user's token; one that is wrong is refused, not ignored."""
+    """Whether the caller showed the metrics token, or that of a user of the first tenant, whose the machine is.
+
+    A token that is wrong is refused, not ignored.
+    """
     scheme, _, token = view.request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         return False
     wanted = view.request.app[CONFIG].metrics_token
     if wanted is not None and hmac.compare_digest(wanted.encode(), token.strip().encode(errors="surrogateescape")):
         return True
-    await view.parts.access.authenticate(token.strip())
-    return True
+    return (await view.parts.access.authenticate(token.strip())).scope.tenant_id == DEFAULT_TENANT

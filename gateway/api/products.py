@@ -70,6 +70,7 @@ class ProductsView(Resource):
     @requires(Permission.PRODUCT_MANAGE, status=201)
     async def post(self, body: NewProductBody) -> ProductShape:
         """Make a product."""
+        _check_plugin(self, body.plugin_id)
         product = body.product(self.scope, body.id)
         return product_shape(await self.parts.catalog.create_product(self.scope, product))
 
@@ -85,6 +86,7 @@ class ProductView(Resource):
     @requires(Permission.PRODUCT_MANAGE)
     async def put(self, product_id: str, /, body: ProductBody) -> ProductShape:
         """Replace a product; one that a file declares is changed in the file."""
+        _check_plugin(self, body.plugin_id)
         product = body.product(self.scope, product_id)
         return product_shape(await self.parts.catalog.replace_product(self.scope, product))
 
@@ -92,6 +94,13 @@ class ProductView(Resource):
     async def delete(self, product_id: str, /) -> None:
         """Delete a product without devices."""
         await self.parts.catalog.delete_product(self.scope, product_id)
+
+
+def _check_plugin(view: Resource, plugin_id: str | None) -> None:
+    """Raise Rejected for a plugin that no folder holds; one that does not run now is named all the same."""
+    known = [status.id for status in view.parts.plugins.plugins()]
+    if plugin_id is not None and plugin_id not in known:
+        raise Rejected(f"plugin_id: there is no plugin {plugin_id!r}; known are: {', '.join(known) or 'none'}")
 
 
 def _typed(field: str, data: object, kind: Any) -> Any:

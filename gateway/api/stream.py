@@ -157,9 +157,11 @@ class LiveStream:
         if self._selection.messages:
             messages = bus.messages.subscribe(name, self._config.stream_backlog, Overflow.REJECT, self._concerns)
         try:
-            start = await self._newest() if position is None else position
+            newest = await self._newest()
+            start = newest if position is None else min(position, newest)
+            greeting = b"" if position is None or position <= newest else _reset(newest)
             await self._response.prepare(self._request)
-            self.end_reason = await self._run(events, messages, start)
+            self.end_reason = await self._run(events, messages, start, greeting)
         finally:
             bus.events.unsubscribe(events)
             if messages is not None:
@@ -167,11 +169,13 @@ class LiveStream:
         await self._say_goodbye()
         return self._response
 
-    async def _run(self, events: Subscription[Event], messages: Subscription[Message] | None, start: int) -> str:
+    async def _run(
+        self, events: Subscription[Event], messages: Subscription[Message] | None, start: int, greeting: bytes
+    ) -> str:
         reasons: list[str] = []
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._send_events(events, start))
+                group.create_task(self._send_events(events, start, greeting))
                 if messages is not None:
                     group.create_task(self._send_messages(messages))
                 group.create_task(self._watch())
@@ -185,7 +189,8 @@ class LiveStream:
             reasons.append(_FAILED)
         return reasons[0]
 
-    async def _send_events(self, wake: Subscription[Event], position: int) -> None:
+    async def _send_events(self, wake: Subscription[Event], position: int, greeting: bytes) -> None:
+        await self._write(greeting)
         while True:
             # All of the tenant's, so that the position moves past what is not wanted and is never read twice.
             page = await self._parts.history.events(self._session.scope, None, position, PageRequest(limit=_PAGE))
@@ -271,6 +276,11 @@ def _position(request: web.Request, given: int | None) -> int | None:
 
 def _event(event: Event) -> bytes:
     return b"id: %d\n%b" % (event.seq, _block(event.type, msgspec.to_builtins(event_shape(event))))
+
+
+def _reset(newest: int) -> bytes:
+    """Said to a client whose position lies ahead of every event, as after a database was put back: it begins anew."""
+    return b"id: %d\n%b" % (newest, _block("reset", {"last_event_id": newest}))
 
 
 def _message(message: Message) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -31,6 +31,20 @@ from gateway.things.model import Device, Product
 from gateway.things.sessions import SessionRegistry, left_online
 from gateway.wasm.codec import Codec
 from gateway.wasm.plugins import PluginHost
+
+_USUAL: Final = (
+    "checksum",
+    "device_disabled",
+    "malformed_result",
+    "plugin_unavailable",
+    "product_disabled",
+    "storage_failed",
+    "trapped",
+    "truncated",
+    "unauthenticated",
+    "unregistered",
+)
+"""Reasons shown before anything was shed for them, so that an alert on their growth has a first value."""
 
 
 class Traffic:
@@ -118,7 +132,7 @@ class Traffic:
         pipeline = self.pipeline
         yield Sample("gateway_messages_accepted_total", "Frames accepted.", "counter", {}, pipeline.accepted)
         yield Sample("gateway_messages_stored_total", "Frames whose effect is durable.", "counter", {}, pipeline.stored)
-        for reason, count in pipeline.shed.items():
+        for reason, count in {**dict.fromkeys(_USUAL, 0), **pipeline.shed}.items():
             yield Sample("gateway_messages_shed_total", "Frames shed.", "counter", {"reason": reason}, count)
         text = "Frames accepted and neither stored nor shed yet."
         yield Sample("gateway_messages_in_flight", text, "gauge", {}, pipeline.in_flight)

@@ -13,7 +13,7 @@ async def test_health_without_a_token_shows_states_but_no_details(api: ApiBench)
     status, headers, report = await api.call_raw("GET", "/health", token=None)
     assert (status, report["status"], headers["Content-Type"]) == (200, "ok", "application/json")
     assert report["parts"]["rules"] == {"state": "running", "restarts": 0, "detail": "", "since": ""}
-    assert report["processes"] == []
+    assert report["processes"] == [{"name": "gateway", "pid": 1, "rss_bytes": 1, "cpu_percent": 0.0}]
     assert {"database", "disk_free_bytes", "cpu_percent", "memory_rss_bytes", "loop_lag_ms", "wasm", "uptime_s"} <= set(
         report
     )
@@ -25,6 +25,19 @@ async def test_health_with_a_users_token_shows_details_and_with_a_wrong_one_refu
     assert report["processes"][0]["name"] == "gateway"
     status, _, answer = await api.call_raw("GET", "/health", token="wrong")
     assert (status, answer["code"]) == (401, "auth.failed")
+
+
+async def test_health_shows_another_tenants_user_no_more_than_a_passer_by() -> None:
+    async with api_bench() as api:
+        await api.identity.add_user("stranger", "*", tenant_id="other")
+        token = await api.identity.token_of("stranger")
+        _, _, report = await api.call_raw("GET", "/health", token=token)
+        assert report["parts"]["rules"]["detail"] == ""
+    async with api_bench(metrics_token="metrics") as api:
+        await api.identity.add_user("stranger", "*", tenant_id="other")
+        token = await api.identity.token_of("stranger")
+        assert (await api.call_raw("GET", "/health", token=token))[2] == {"status": "ok"}
+        assert (await api.call_raw("GET", "/metrics", token=token))[0] == 401
 
 
 async def test_degraded_health_answers_503_with_the_report(api: ApiBench) -> None:

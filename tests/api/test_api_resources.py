@@ -100,13 +100,22 @@ async def test_a_wrong_product_is_refused_and_the_field_named(api: ApiBench, bod
     assert field in (await api.call("POST", "/products", json=body, expect=422))["error"]
 
 
+async def test_a_product_of_an_unknown_plugin_is_refused_and_the_known_named(api: ApiBench) -> None:
+    refusal = await api.call("POST", "/products", json={"id": "p", "plugin_id": "byts"}, expect=422)
+    assert "plugin_id" in refusal["error"]
+    assert "known are: bytes" in refusal["error"]
+    await api.call("POST", "/products", json={"id": "p", "plugin_id": "bytes"}, expect=201)
+    await api.call("PUT", "/products/p", json={"plugin_id": "byts"}, expect=422)
+
+
 async def test_devices_are_made_listed_changed_and_deleted(api: ApiBench) -> None:
     await api.with_device()
     body = {"id": "d2", "product_id": "meter", "name": "Two", "tags": {"site": "north"}}
     made = (await api.call("POST", "/devices", json=body, expect=201))["data"]
     assert (made["online"], made["last_seen_at"], made["credential"]) == (False, None, None)
     await api.call("POST", "/devices", json=body, expect=409)
-    await api.call("POST", "/devices", json=body | {"id": "d3", "product_id": "ghost"}, expect=404)
+    refusal = await api.call("POST", "/devices", json=body | {"id": "d3", "product_id": "ghost"}, expect=422)
+    assert "product_id" in refusal["error"]
     found = (await api.call("GET", "/devices?tag=site=north&search=tw&product_id=meter&online=false", expect=200))[
         "data"
     ]
@@ -336,4 +345,4 @@ async def test_dead_letters_show_their_bytes(api: ApiBench) -> None:
 async def test_a_device_of_a_product_in_another_tenant_cannot_be_made(api: ApiBench) -> None:
     await api.with_device(tenant_id="other")
     assert api.catalog.device(system_scope(tenant_id="other"), "d1").product_id == "meter"
-    await api.call("POST", "/devices", json={"id": "d9", "product_id": "meter"}, expect=404)
+    await api.call("POST", "/devices", json={"id": "d9", "product_id": "meter"}, expect=422)

@@ -249,6 +249,18 @@ async def test_a_stop_ends_streams_with_a_word() -> None:
         assert await stream.next() == {"event": "end", "data": {"reason": "shutdown"}}
 
 
+async def test_a_position_beyond_the_newest_event_begins_at_the_newest_and_says_so(api: ApiBench) -> None:
+    api.event()
+    api.event()
+    async with streaming(api, last="4711") as stream:
+        assert await stream.next() == {"id": "2", "event": "reset", "data": {"last_event_id": 2}}
+        api.bus.events.publish([api.event()])
+        assert await stream.ids(1) == [3]
+    async with streaming(api, last="3") as stream:
+        api.bus.events.publish([api.event()])
+        assert await stream.ids(1) == [4]
+
+
 @pytest.mark.parametrize("last", ["x", "-1", "1e3", "9" * 30, "٣"])
 async def test_a_wrong_position_is_refused(api: ApiBench, last: str) -> None:
     status, _, answer = await api.call_raw("GET", "/api/v1/stream", params={"last_event_id": last})

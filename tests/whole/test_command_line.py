@@ -247,6 +247,16 @@ def test_the_first_password_is_shown_once_and_never_logged(tmp_path: Path) -> No
     assert running.log.read_text().count(password) == 1
 
 
+def test_the_usual_reasons_of_shedding_are_shown_before_anything_was_shed(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path / "data") as running:
+        metrics = running.metrics()
+    shed = {name: value for name, value in metrics.items() if name.startswith("gateway_messages_shed_total")}
+    assert set(shed.values()) == {0}
+    assert {f'gateway_messages_shed_total{{reason="{reason}"}}' for reason in ("checksum", "storage_failed")} <= set(
+        shed
+    )
+
+
 def test_users_are_made_and_listed_from_the_command_line(tmp_path: Path) -> None:
     made = gateway("user", "add", "alice", home=tmp_path, GATEWAY_USER_PASSWORD="correct horse battery")
     assert made.returncode == 0, made.stderr
