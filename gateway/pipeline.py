@@ -100,7 +100,8 @@ class Answers(Protocol):
 class Turn(Arrivals):
     """What one turn gathers until it is durable.
 
-    kept: frames whose effect is in the commit. acks: what to encode and send. replies: answers to commands. settled: frames by link, for the backlog.
+    kept: frames whose effect is in the commit. acks: what to encode and send. replies: answers to commands.
+    settled: frames by link, for the backlog.
     """
 
     __slots__ = ("acks", "frames", "kept", "replies", "settled")
