@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated, TypeAlias
+
 import msgspec
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
+Bytes: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=64 * 1024**3)]
+Milliseconds: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=3_600_000)]
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0.01, le=31_536_000)]
 
 
 class SandboxLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,19 +30,19 @@ class SandboxLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     process_bytes: address space of the worker over what it starts with, the last wall behind `memory_bytes`.
     """
 
-    budget: int = 1_000_000
-    cpu_ms: int = 100
-    kill_after_ms: int = 400
-    slice_ms: int = 100
-    memory_bytes: int = 16 * 1024 * 1024
-    source_bytes: int = 256 * 1024
-    text_bytes: int = 1024 * 1024
-    pattern_steps: int = 2_000_000
-    depth: int = 16
-    log_lines: int = 20
-    log_line_bytes: int = 500
-    answer_bytes: int = 32 * 1024 * 1024
-    process_bytes: int = 2 * 1024 * 1024 * 1024
+    budget: Count = 1_000_000
+    cpu_ms: Milliseconds = 100
+    kill_after_ms: Milliseconds = 400
+    slice_ms: Milliseconds = 100
+    memory_bytes: Annotated[int, msgspec.Meta(ge=1024**2, le=64 * 1024**3)] = 16 * 1024 * 1024
+    source_bytes: Bytes = 256 * 1024
+    text_bytes: Bytes = 1024 * 1024
+    pattern_steps: Count = 2_000_000
+    depth: Annotated[int, msgspec.Meta(ge=1, le=100)] = 16
+    log_lines: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 20
+    log_line_bytes: Bytes = 500
+    answer_bytes: Annotated[int, msgspec.Meta(ge=64 * 1024, le=1024**3)] = 32 * 1024 * 1024
+    process_bytes: Annotated[int, msgspec.Meta(ge=64 * 1024**2, le=1024**4)] = 2 * 1024 * 1024 * 1024
 
 
 class RulesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,23 +66,23 @@ class RulesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     directory: str = "scripts/rules"
-    poll_s: float = 1.0
-    files: int = 64
-    queue_messages: int = 50_000
-    queue_events: int = 10_000
-    batch_messages: int = 512
-    frame_bytes: int = 16 * 1024 * 1024
-    state_bytes: int = 4096
-    cached_states: int = 10_000
-    actions: int = 64
-    action_bytes: int = 64 * 1024
-    strikes: int = 3
-    strike_window_s: float = 60.0
-    keep_s: float = 1.0
-    outbox: int = 64
-    commands: int = 256
-    command_timeout_s: float = 10.0
-    log_lines_per_s: float = 20.0
+    poll_s: Seconds = 1.0
+    files: Count = 64
+    queue_messages: Count = 50_000
+    queue_events: Count = 10_000
+    batch_messages: Count = 512
+    frame_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1024**3)] = 16 * 1024 * 1024
+    state_bytes: Bytes = 4096
+    cached_states: Count = 10_000
+    actions: Count = 64
+    action_bytes: Bytes = 64 * 1024
+    strikes: Count = 3
+    strike_window_s: Seconds = 60.0
+    keep_s: Seconds = 1.0
+    outbox: Count = 64
+    commands: Count = 256
+    command_timeout_s: Annotated[float, msgspec.Meta(ge=0.01, le=3600)] = 10.0
+    log_lines_per_s: Annotated[float, msgspec.Meta(ge=1, le=1_000_000)] = 20.0
     limits: SandboxLimits = SandboxLimits()
 
 
@@ -93,13 +100,13 @@ class ScenesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     directory: str = "scripts/scenes"
-    poll_s: float = 1.0
-    files: int = 64
-    runs: int = 1000
-    wait_s: int = 86_400
-    args_bytes: int = 64 * 1024
-    run_log_lines: int = 100
-    command_timeout_s: float = 10.0
-    catch_up_s: float = 300.0
-    schedules: int = 1000
+    poll_s: Seconds = 1.0
+    files: Count = 64
+    runs: Count = 1000
+    wait_s: Annotated[int, msgspec.Meta(ge=1, le=31_536_000)] = 86_400
+    args_bytes: Bytes = 64 * 1024
+    run_log_lines: Count = 100
+    command_timeout_s: Annotated[float, msgspec.Meta(ge=0.01, le=3600)] = 10.0
+    catch_up_s: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 300.0
+    schedules: Count = 1000
     limits: SandboxLimits = SandboxLimits()

@@ -6,6 +6,10 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class ScriptFile:
@@ -27,11 +31,16 @@ class ScriptFolder:
         self._most_bytes = most_bytes
         self._seen: dict[Path, tuple[int, int]] = {}
         self._sources: dict[Path, bytes] = {}
+        self._missing = False
         self.skipped = 0
 
     def look(self) -> tuple[list[ScriptFile], list[str]]:
         """Files that are new or differ in content, and names of files that are gone. Touching a file is no change."""
-        found = sorted(self._directory.glob("*.lua")) if self._directory.is_dir() else []
+        there = self._directory.is_dir()
+        if not there and not self._missing:
+            log.warning("there is no directory of scripts", directory=str(self._directory))
+        self._missing = not there
+        found = sorted(self._directory.glob("*.lua")) if there else []
         self.skipped = max(0, len(found) - self._most)
         found = found[: self._most]
         gone = [path for path in self._seen if path not in found]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from structlog.testing import capture_logs
+
 from gateway.rules.scripts import ScriptFolder
 
 
@@ -63,3 +65,19 @@ def test_files_over_the_bound_are_left_out_and_counted(tmp_path: Path) -> None:
 
 def test_a_missing_folder_is_an_empty_one(tmp_path: Path) -> None:
     assert names(ScriptFolder(tmp_path / "none", 2, 1000)) == ([], [])
+
+
+def test_a_missing_directory_is_told_once_each_time_it_goes(tmp_path: Path) -> None:
+    directory = tmp_path / "rules"
+    folder = ScriptFolder(directory, 10, 1000)
+    with capture_logs() as lines:
+        for _ in range(3):
+            assert names(folder) == ([], [])
+        assert [(line["log_level"], line["directory"]) for line in lines] == [("warning", str(directory))]
+        directory.mkdir()
+        folder.look()
+        assert len(lines) == 1
+        directory.rmdir()
+        folder.look()
+        folder.look()
+        assert len(lines) == 2
