@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+_Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+_Days = Annotated[float, msgspec.Meta(gt=0, le=36_500)]
 
 
 class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -16,11 +21,11 @@ class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     log_bytes: size to which the log is cut after a slow reader made it grow.
     """
 
-    readers: int = 4
-    busy_timeout_s: float = 5.0
-    cache_bytes: int = 32 * 1024 * 1024
-    checkpoint_pages: int = 4000
-    log_bytes: int = 64 * 1024 * 1024
+    readers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
+    busy_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 5.0
+    cache_bytes: Annotated[int, msgspec.Meta(ge=64 * 1024, le=2**36)] = 32 * 1024 * 1024
+    checkpoint_pages: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 4000
+    log_bytes: Annotated[int, msgspec.Meta(ge=64 * 1024, le=2**40)] = 64 * 1024 * 1024
 
 
 class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,14 +44,14 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     dead_letter_bytes: bytes kept of each such frame; enough to see what it was.
     """
 
-    max_waiting_rows: int = 40_000
-    max_transaction_rows: int = 10_000
-    window_ms: float = 10.0
-    window_from_rows: int = 32
-    newest_devices: int = 10_000
-    newest_properties: int = 1_000
-    dead_letters: int = 10_000
-    dead_letter_bytes: int = 4096
+    max_waiting_rows: _Count = 40_000
+    max_transaction_rows: _Count = 10_000
+    window_ms: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 10.0
+    window_from_rows: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 32
+    newest_devices: _Count = 10_000
+    newest_properties: _Count = 1_000
+    dead_letters: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 10_000
+    dead_letter_bytes: Annotated[int, msgspec.Meta(ge=1, le=16 * 1024 * 1024)] = 4096
 
 
 class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,11 +63,11 @@ class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     events_days: also how far back a live stream can resume.
     """
 
-    interval_s: float = 3600.0
-    slice_rows: int = 2_000
-    pause_s: float = 0.05
-    events_days: float | None = 90.0
-    dead_letters_days: float | None = 30.0
-    commands_days: float | None = 90.0
-    scene_runs_days: float | None = 90.0
-    cleared_alarms_days: float | None = 365.0
+    interval_s: Annotated[float, msgspec.Meta(gt=0, le=31_536_000)] = 3600.0
+    slice_rows: _Count = 2_000
+    pause_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.05
+    events_days: _Days | None = 90.0
+    dead_letters_days: _Days | None = 30.0
+    commands_days: _Days | None = 90.0
+    scene_runs_days: _Days | None = 90.0
+    cleared_alarms_days: _Days | None = 365.0

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+_Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
 class ThingsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,19 +22,9 @@ class ThingsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     value_depth: levels of one object or array value, well below the 100 that Lua and SQLite read.
     """
 
-    auto_devices_per_product: int = 100_000
-    settle_s: float = 10.0
-    values_per_message: int = 256
-    text_chars: int = 16_384
-    value_items: int = 1_024
-    value_depth: int = 8
-
-    def __post_init__(self) -> None:
-        """Refuse bounds with which nothing could be stored."""
-        for name in self.__struct_fields__:
-            if name != "settle_s" and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-        if not 0 <= self.settle_s <= 60:
-            raise ValueError("settle_s must be between 0 and 60 s")
-        if self.value_depth > 64:
-            raise ValueError("value_depth must be at most 64: databases and Lua refuse deeper values")
+    auto_devices_per_product: _Count = 100_000
+    settle_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 10.0
+    values_per_message: _Count = 256
+    text_chars: _Count = 16_384
+    value_items: _Count = 1_024
+    value_depth: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8
