@@ -125,7 +125,7 @@ def plugin() -> None:
     \b
     Examples:
       gateway plugin build --all
-      gateway plugin decode jt808 7e0002000001380013800000012a7e
+      gateway plugin decode jt808 7e000200000138001380000001a97e
     """
 
 
@@ -205,7 +205,7 @@ def plugin_decode(plugin_id: str, hex_bytes: tuple[str, ...], config_path: Path)
 
     \b
     Example:
-      gateway plugin decode jt808 7e000200000130410000000001537e
+      gateway plugin decode jt808 7e000200000130410000000001737e
     """
     try:
         inputs = [bytes.fromhex(text) for text in hex_bytes]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
+import msgspec
 from pydantic import Field
 
 from gateway.api.bodies import Arguments, Body
@@ -14,6 +15,9 @@ from gateway.api.views import Listing, Paging, Resource, cut, listed, requires, 
 from gateway.core.errors import NotFound, Rejected
 from gateway.identity.permissions import Permission
 from gateway.wasm.codec import code_text
+
+_SHOWN_AT_ONCE: Final = 1000
+"""Frames turned into JSON values before the loop serves others."""
 
 
 class DecodeBody(Body):
@@ -74,12 +78,14 @@ class DecodeView(Resource):
         """Try a payload: framing and codec, one item per input; nothing is stored."""
         _ = self.operator_scope
         inputs = [_bytes(position, text) for position, text in enumerate(body.hex)]
+        tried = await self.parts.plugins.try_decode(plugin_id, inputs)
         items: list[FramesShape] = []
-        for data in inputs:
-            # One input at a time, so that a plugin that runs into its deadline holds up nobody else for long.
-            tried = self.parts.plugins.try_decode(plugin_id, [data])
-            items.extend(FramesShape([_outcome(frame) for frame in frames]) for frames in tried)
-            await asyncio.sleep(0)
+        for one in tried:
+            shown: list[dict[str, Any]] = []
+            for at in range(0, len(one.frames), _SHOWN_AT_ONCE):
+                shown += map(_outcome, one.frames[at : at + _SHOWN_AT_ONCE])
+                await asyncio.sleep(0)
+            items.append(FramesShape(shown, one.skipped or msgspec.UNSET))
         return DecodedShape(items)
 
 

@@ -182,6 +182,13 @@ class FrameOutcome(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+class TriedInput(msgspec.Struct, frozen=True):
+    """One tried input. `skipped` counts bytes or frames that the framing passed over as none of its own."""
+
+    frames: list[FrameOutcome]
+    skipped: int = 0
+
+
 class Plugins(Protocol):
     """Wasm plugins."""
 
@@ -189,8 +196,11 @@ class Plugins(Protocol):
         """Every plugin folder found."""
         ...
 
-    def try_decode(self, plugin_id: str, inputs: list[bytes]) -> list[list[FrameOutcome]]:
-        """Frame and decode each input by itself; a rest that is no whole frame gives code 6. Raises NotFound."""
+    async def try_decode(self, plugin_id: str, inputs: list[bytes]) -> list[TriedInput]:
+        """Frame and decode each input by itself; a rest that is no whole frame gives code 6. Raises NotFound.
+
+        Leaves the loop to others between pieces of the work.
+        """
         ...
 
     def try_encode(self, plugin_id: str, request: dict[str, Any]) -> bytes:

@@ -238,9 +238,10 @@ class ChainShape(msgspec.Struct, frozen=True):
 
 
 class FramesShape(msgspec.Struct, frozen=True):
-    """Outcomes of one input."""
+    """Outcomes of one input. `skipped` is there when the framing passed over bytes or frames as none of its own."""
 
     frames: list[dict[str, Any]]
+    skipped: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class DecodedShape(msgspec.Struct, frozen=True):

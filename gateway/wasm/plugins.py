@@ -6,8 +6,8 @@ A plugin that cannot be used is refused with a reason, and the gateway goes on. 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -92,6 +92,42 @@ class _Plugin:
         self.vectors: list[VectorResult] = []
 
 
+class Trial:
+    """One instance on which a person tries payloads."""
+
+    def __init__(self, codec: Codec, framing: FramingSpec | None) -> None:
+        self._codec = codec
+        self._framing = framing
+        self.skipped = 0
+        """Bytes or frames that the framing of the last input skipped."""
+
+    def decode(self, data: bytes, most: int) -> Iterator[list[FrameOutcome]]:
+        """Frame and decode one input, at most so many frames between two answers."""
+        frames, rest = self._framed(data)
+        for at in range(0, len(frames), most):
+            yield [_outcome(result) for result in _decode_all(self._codec, frames[at : at + most])]
+        if rest is not None:
+            yield [rest]
+
+    def _framed(self, data: bytes) -> tuple[list[bytes], FrameOutcome | None]:
+        """The frames of an input, and what became of a rest that is none."""
+        self.skipped = 0
+        if self._framing is None:
+            return [data], None
+        framer = framer_for(self._framing)
+        rest: FrameOutcome | None = None
+        try:
+            frames = [*framer.feed(data), *framer.silence()]
+        except FramingError as error:
+            frames = list(error.frames)
+            rest = FrameOutcome(ok=False, code=MALFORMED, error=f"framing: {error}")
+        else:
+            if framer.pending:
+                rest = FrameOutcome(ok=False, code=6, error=code_text(6))
+        self.skipped = framer.faults
+        return frames, rest
+
+
 class PluginHost:
     """All plugins of the process. Every call must come from the thread that made the host."""
 
@@ -167,15 +203,20 @@ class PluginHost:
         return self._status(self._known(plugin_id))
 
     def try_decode(self, plugin_id: str, inputs: Sequence[bytes]) -> list[list[FrameOutcome]]:
-        """Run framing and codec over bytes as on the wire, each input as a stream of its own.
+        """Run framing and codec over bytes as on the wire, each input as a stream of its own. Raises as `trial`."""
+        with self.trial(plugin_id) as trial:
+            return [[outcome for part in trial.decode(data, len(data) + 1) for outcome in part] for data in inputs]
 
-        On an instance of its own: trying leaves no trace in the running codec. Raises NotFound, or ConfigError where
-        the plugin does not run.
+    @contextmanager
+    def trial(self, plugin_id: str) -> Iterator[Trial]:
+        """An instance of its own to try payloads on: trying leaves no trace in the running codec.
+
+        Raises NotFound, or ConfigError where the plugin does not run.
         """
         plugin = self._known(plugin_id)
         running = self._running(plugin_id)
         with closing(self._start(plugin, running.manifest)) as codec:
-            return [self._try_one(plugin, codec, data) for data in inputs]
+            yield Trial(codec, plugin.framing)
 
     def try_encode(self, plugin_id: str, request: dict[str, Any], aux: int = 0) -> bytes:
         """Encode a request on an instance of its own; raises CodecError beside what try_decode raises."""
@@ -255,22 +296,6 @@ class PluginHost:
         )
 
     # -- trying and showing -------------------------------------------------------------------------------------
-
-    def _try_one(self, plugin: _Plugin, codec: WasmCodec, data: bytes) -> list[FrameOutcome]:
-        if plugin.framing is None:
-            return [_outcome(result) for result in _decode_all(codec, [data])]
-        framer = framer_for(plugin.framing)
-        broken: FramingError | None = None
-        try:
-            frames = [*framer.feed(data), *framer.silence()]
-        except FramingError as error:
-            frames, broken = list(error.frames), error
-        outcomes = [_outcome(result) for result in _decode_all(codec, frames)]
-        if broken is not None:
-            outcomes.append(FrameOutcome(ok=False, code=MALFORMED, error=f"framing: {broken}"))
-        elif framer.pending:
-            outcomes.append(FrameOutcome(ok=False, code=6, error=code_text(6)))
-        return outcomes
 
     def _known(self, plugin_id: str) -> _Plugin:
         plugin = self._plugins.get(plugin_id)

@@ -264,14 +264,15 @@ async def test_a_devices_events_come_newest_first_and_by_type(api: ApiBench) -> 
 
 
 async def test_trying_a_payload_gives_one_item_per_input(api: ApiBench) -> None:
-    body = {"hex": ["01ff00", "", "AB cd"]}
+    body = {"hex": ["01ff00", "", "AB cd", "7e7e"]}
     items = (await api.call("POST", "/plugins/bytes/decode", json=body, expect=200))["data"]["items"]
     assert items[0]["frames"] == [
         {"ok": True, "value": {"byte": 1, "raw": "aa", "nan": None, "7": ["bb"]}},
         {"ok": False, "code": 3, "error": "checksum"},
         {"ok": True, "value": None},
     ]
-    assert items[1]["frames"] == []
+    assert items[1] == {"frames": []}
+    assert items[3] == {"frames": [], "skipped": 2}
     assert len(items[2]["frames"]) == 2
     await api.call("POST", "/plugins/ghost/decode", json=body, expect=404)
     for wrong in (["0"], ["zz"], [1], [], "01"):

@@ -13,7 +13,16 @@ from fakes.memory import MemoryAlarms, MemoryDevices, MemoryProducts, MemoryScen
 from gateway.alarms.service import AlarmService
 from gateway.api.application import create_app
 from gateway.api.config import HttpConfig
-from gateway.api.parts import FrameOutcome, HealthReport, ListenerStatus, PartReport, Parts, PluginStatus, ProcessReport
+from gateway.api.parts import (
+    FrameOutcome,
+    HealthReport,
+    ListenerStatus,
+    PartReport,
+    Parts,
+    PluginStatus,
+    ProcessReport,
+    TriedInput,
+)
 from gateway.api.server import HttpServer
 from gateway.core.bus import Bus
 from gateway.core.errors import CodecError, Conflict, NotFound
@@ -175,15 +184,15 @@ class FakeSchedules:
 
 
 class FakePlugins:
-    """One plugin: every byte is a frame, zero is dropped, 0xff is a checksum fault."""
+    """One plugin: every byte is a frame, zero is dropped, 0xff is a checksum fault, and 0x7e is skipped."""
 
     def plugins(self) -> list[PluginStatus]:
         return [PluginStatus(id="bytes", version="1.0.0", kind="codec", state="ready", counters={"frames": 3})]
 
-    def try_decode(self, plugin_id: str, inputs: list[bytes]) -> list[list[FrameOutcome]]:
+    async def try_decode(self, plugin_id: str, inputs: list[bytes]) -> list[TriedInput]:
         if plugin_id != "bytes":
             raise NotFound(f"there is no plugin {plugin_id}")
-        return [[self._outcome(byte) for byte in data] for data in inputs]
+        return [TriedInput([self._outcome(byte) for byte in data if byte != 0x7E], data.count(0x7E)) for data in inputs]
 
     def try_encode(self, plugin_id: str, request: dict[str, Any]) -> bytes:
         if request["command"] != "beep":

@@ -268,8 +268,10 @@ def test_users_are_made_and_listed_from_the_command_line(tmp_path: Path) -> None
 
 
 def test_decode_prints_json_and_refuses_what_is_not_hexadecimal() -> None:
-    frame = "7e000200000130410000000001537e"
-    assert gateway("plugin", "decode", "jt808", frame).returncode == 0
+    frame = "7e000200000130410000000001737e"
+    outcome = gateway("plugin", "decode", "jt808", frame)
+    assert outcome.returncode == 0
+    assert '"ok": true' in outcome.stdout
     assert gateway("plugin", "decode", "jt808", "xyz").returncode == 2
 
 
