@@ -155,7 +155,7 @@ Severity = Literal["info", "warning", "minor", "major", "critical"]
 
 
 class AlarmChange(msgspec.Struct, frozen=True, gc=False):
-    """Raise or clear an alarm, as a rule asked. `at_ms` is that of the message that caused it.
+    """Raise or clear an alarm, as a rule asked. `at_ms` is when the message that caused it was received.
 
     occurrences: how many raises this one stands for; repeats of an active alarm are written together.
     """

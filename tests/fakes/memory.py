@@ -296,6 +296,7 @@ class MemoryAlarms(AlarmRepository):
         after = msgspec.structs.replace(
             before, state="cleared", cleared_by=scope.actor, cleared_at_ms=self.store.clock.now_ms()
         )
+        self.store.states.pop((scope.tenant_id, before.rule, before.device_id), None)
         return self._by_hand(scope, "clear", "alarm.cleared", before, after)
 
     def _by_hand(self, scope: Scope, action: str, kind: str, before: Alarm, after: Alarm) -> tuple[Alarm, list[Event]]:
