@@ -93,9 +93,13 @@ class JournalWriter(Journal):
         """Read where the last run ended and begin. Raises ConfigError when another gateway writes to this file."""
         self._loop = asyncio.get_running_loop()
         self._take_lock()
+        resuming = self._loop.run_in_executor(None, self._resume)
         try:
-            await asyncio.to_thread(self._resume)
+            await asyncio.shield(resuming)
         except BaseException:
+            # Whoever cancels the start does not stop the thread: closing its connection under it would crash.
+            await asyncio.wait((resuming,))
+            resuming.exception()
             self._disconnect()
             self._drop_lock()
             raise

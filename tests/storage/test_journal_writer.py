@@ -56,6 +56,19 @@ async def test_a_commit_is_numbered_before_its_sender_is_told(any_journal: Journ
     assert any_journal.waiting == 0
 
 
+async def test_a_start_that_is_cancelled_waits_for_its_thread_and_frees_the_file(database: Database) -> None:
+    for _ in range(3):
+        journal = JournalWriter(database, JournalConfig())
+        starting = asyncio.get_running_loop().create_task(journal.start())
+        await asyncio.sleep(0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    after = JournalWriter(database, JournalConfig())
+    await after.start()
+    await after.close()
+
+
 async def test_what_waits_is_counted_in_messages(any_journal: Journal) -> None:
     told = asyncio.get_running_loop().create_future()
     any_journal.submit(a_commit(a_message(v=1), a_message(v=2)), told.set_result)
