@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -56,14 +57,29 @@ async def test_a_commit_is_numbered_before_its_sender_is_told(any_journal: Journ
     assert any_journal.waiting == 0
 
 
-async def test_a_start_that_is_cancelled_waits_for_its_thread_and_frees_the_file(database: Database) -> None:
-    for _ in range(3):
-        journal = JournalWriter(database, JournalConfig())
-        starting = asyncio.get_running_loop().create_task(journal.start())
-        await asyncio.sleep(0)
-        starting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await starting
+async def test_a_start_that_is_cancelled_waits_for_its_thread_and_frees_the_file(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = JournalWriter(database, JournalConfig())
+    reached, go_on = threading.Event(), threading.Event()
+    answers: list[tuple[int]] = []
+
+    def resume_slowly() -> None:
+        connection = journal._connected()
+        reached.set()
+        go_on.wait(10)
+        answers.append(connection.execute("SELECT 1").fetchone())
+
+    monkeypatch.setattr(journal, "_resume", resume_slowly)
+    starting = asyncio.get_running_loop().create_task(journal.start())
+    await asyncio.to_thread(reached.wait, 10)
+    starting.cancel()
+    done, _ = await asyncio.wait((starting,), timeout=0.05)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert not done
+    assert answers == [(1,)], "nobody closed the connection under the thread"
     after = JournalWriter(database, JournalConfig())
     await after.start()
     await after.close()
