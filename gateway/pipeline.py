@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, Any, Protocol
 
+import msgpack
 import msgspec
 import structlog
 
@@ -31,8 +32,6 @@ log = structlog.get_logger(__name__)
 
 _EMPTY = msgspec.Raw()
 _DEPART_AGAIN_S = 1.0
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder().decode
 
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -349,7 +348,7 @@ class Pipeline:
             request = _map_of(item.ack) or {}
             request["accepted"] = accepted
             request["credential"] = credential or ""
-            turn.acks.append((link, codec, _pack(request)))
+            turn.acks.append((link, codec, msgpack.packb(request)))
         if not accepted:
             link.refusals += 1
             if link.refusals >= self._config.refusals:
@@ -512,7 +511,7 @@ def _map_of(raw: msgspec.Raw) -> dict[str, Any] | None:
     if raw == _EMPTY:
         return None
     try:
-        value = _unpack(raw)
-    except msgspec.DecodeError:
+        value = msgpack.unpackb(bytes(raw))
+    except (ValueError, msgpack.UnpackException):
         return None
     return value if isinstance(value, dict) else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
+import msgpack
 
 from gateway.config import Loaded
 from gateway.core.bus import Bus
@@ -152,10 +152,11 @@ class Traffic:
 
     def _encode(self, product: Product, request: dict[str, Any]) -> bytes:
         try:
-            codec = self._codec(product.plugin_id or "")
+            return self._codec(product.plugin_id or "").encode(msgpack.packb(request))
         except NotReady as failure:
             raise CodecError(0, str(failure)) from failure
-        return codec.encode(msgspec.msgpack.encode(request))
+        except (ValueError, OverflowError, TypeError) as failure:
+            raise CodecError(0, f"the arguments cannot be encoded: {failure}") from failure
 
     def _device_changed(self, device: Device, change: DeviceChange) -> None:
         if change in {"disabled", "deleted", "credential_changed"}:

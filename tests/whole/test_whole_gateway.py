@@ -150,6 +150,14 @@ def test_a_terminal_gets_its_code_again_and_a_command_reaches_it(gateway: Gatewa
     assert command["id"] == answer["data"]["id"]
 
 
+def test_arguments_that_no_wire_can_carry_are_refused(gateway: GatewayProcess) -> None:
+    simulate(gateway, devices=1, rate=2, seconds=1, first_phone=13_400_000_000)
+    gateway.login()
+    for args in ({"x": 10**30}, {"parameters": {"0x0001": -1}}):
+        answer = gateway.call("POST", "/api/v1/devices/013400000000/commands", {"name": "set_parameters", "args": args})
+        assert answer["http"] == 422, answer
+
+
 def test_a_rule_written_while_it_runs_is_live_and_a_broken_one_shows_its_line(tmp_path: Path) -> None:
     scripts = tmp_path / "rules"
     scripts.mkdir()
