@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 _EMPTY = msgspec.Raw()
 _DEPART_AGAIN_S = 1.0
+_LEAST_PIECE = 8
 
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -42,7 +43,8 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     turn_ms: time after which a turn ends, so that the loop breathes; what is left waits for the next.
     turn_messages: messages after which a turn ends; one frame may hold dozens.
-    piece_frames: frames handed to a codec at once; the turn's limits are looked at between pieces.
+    piece_frames: most frames handed to a codec at once; the turn's limits are looked at between pieces, and a piece
+        that took a turn's time makes the next one smaller.
     waiting_messages: messages handed to the journal and not yet durable; above, no more are decoded. With a turn's and
         a piece's it must stay below `journal.max_waiting_rows`.
     dead_letters_per_s: undecodable frames kept for people to look at; more are only counted.
@@ -143,6 +145,7 @@ class Pipeline:
         self.answers: Answers | None = None
         self._links: dict[Connection, Link] = {}
         self._opened = 0
+        self._piece = config.piece_frames
         self._scheduled = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -198,11 +201,18 @@ class Pipeline:
     def _turn(self) -> None:
         self._scheduled = False
         turn = Turn(self._clock.now_ms())
-        ends_at = self._clock.monotonic_s() + self._config.turn_ms / 1000
+        turn_s = self._config.turn_ms / 1000
+        began = at = self._clock.monotonic_s()
         while self._backlog.queued and self._may_go_on(turn):
-            if not self._work(turn, self._backlog.take(self._config.piece_frames)):
+            if not self._work(turn, self._backlog.take(self._piece)):
                 break
-            if self._clock.monotonic_s() >= ends_at:
+            before, at = at, self._clock.monotonic_s()
+            # Frames of one protocol may hold a value or a thousand: the piece follows what the last one took.
+            slow = at - before > turn_s
+            self._piece = (
+                max(_LEAST_PIECE, self._piece // 2) if slow else min(self._config.piece_frames, self._piece * 2)
+            )
+            if at - began >= turn_s:
                 break
         if turn.frames:
             self._submit(turn)

@@ -496,6 +496,19 @@ async def test_a_turn_ends_at_its_time_so_that_the_loop_breathes() -> None:
     assert [len(commit.messages) for commit, _ in stage.journal.pending] == [1, 1]
 
 
+async def test_pieces_shrink_while_their_frames_are_heavy_and_grow_again(stage: Stage) -> None:
+    connection = stage.connect()
+    stage.codec.clock = stage.clock
+    for weight in (0.001, 0.0):
+        stage.codec.takes_s = weight
+        stage.codec.batches.clear()
+        for _ in range(4):
+            await stage.send(connection, *["r d1 1"] * 256)
+        sizes = stage.codec.batches
+        assert (sizes[-1] <= 16) if weight else (max(sizes) == 256), sizes
+        stage.journal.commit_all()
+
+
 async def test_a_part_of_a_longer_message_is_no_stored_message(stage: Stage) -> None:
     connection = stage.connect()
     await stage.send(connection, "p d1", "r d1 2")

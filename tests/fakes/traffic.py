@@ -76,6 +76,8 @@ class LetterCodec:
         self.aux: list[int] = []
         self.down = False
         self.encodes = 0
+        self.clock: FakeClock | None = None
+        self.takes_s = 0.0
         self.killed: set[bytes] = set()
 
     def decode_batch(self, frames: Sequence[bytes], aux: Sequence[int] | None = None) -> list[DecodeResult]:
@@ -83,6 +85,8 @@ class LetterCodec:
             raise NotReady("the plugin does not start")
         self.batches.append(len(frames))
         self.aux += aux or []
+        if self.clock is not None:
+            self.clock.advance(self.takes_s * len(frames))
         results: list[DecodeResult] = []
         for frame in frames:
             if frame[:1] == b"k" and frame not in self.killed:
