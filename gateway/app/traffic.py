@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgpack
+import structlog
 
 from gateway.config import Loaded
 from gateway.core.bus import Bus
 from gateway.core.clock import Clock
-from gateway.core.errors import CodecError, ConfigError, NotFound, NotReady
+from gateway.core.errors import CodecError, ConfigError, NotFound, NotReady, StorageFailed
 from gateway.core.metrics import Sample
 from gateway.core.scope import DEFAULT_TENANT
 from gateway.core.tasks import Supervisor
@@ -45,6 +46,14 @@ _USUAL: Final = (
     "unregistered",
 )
 """Reasons shown before anything was shed for them, so that an alert on their growth has a first value."""
+
+
+log = structlog.get_logger(__name__)
+
+
+def _report_offline(failure: StorageFailed | None) -> None:
+    if failure is not None:
+        log.error("devices that the last run left online still show so in lists", why=str(failure))
 
 
 class Traffic:
@@ -103,12 +112,13 @@ class Traffic:
         self.pipeline.resume_ledger(self._journal.totals())
         offline = left_online(self.catalog.all_devices(), self._clock)
         if offline.events:
-            self._journal.submit(offline, lambda _failure: None)
+            self._journal.submit(offline, _report_offline)
         await self.commands.load()
 
     async def drain(self, timeout_s: float) -> None:
         """Let what was accepted become durable, as far as the time allows."""
-        await self.pipeline.drain(timeout_s)
+        if not await self.pipeline.drain(timeout_s):
+            log.error("stopped before everything was durable", frames=self.pipeline.in_flight, waited_s=timeout_s)
 
     def close(self) -> None:
         """Free plugins and timers."""
