@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-PLUGIN_SOURCES := $(wildcard plugins/*/plugin.toml plugins/*/src/* plugins/sdk/*.h)
+PLUGIN_SOURCES := $(wildcard plugins/*/plugin.toml plugins/*/src/* plugins/sdk/c/*.h)
 
 .PHONY: run test soak bench lint format docs setup peers plugins lock clean
 .DEFAULT_GOAL := run

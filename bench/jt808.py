@@ -22,7 +22,7 @@ import msgspec
 from gateway.core.flow import Decoded
 from gateway.framing.flag_escape import FlagEscapeFramer
 from gateway.wasm.abi import pack_batch
-from gateway.wasm.build import build_plugin, compiler, compiler_environment
+from gateway.workbench.build import build_plugin, compiler, compiler_environment
 from gateway.wasm.manifest import load_manifest
 from gateway.wasm.plugins import PluginHost, WasmConfig
 

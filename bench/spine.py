@@ -22,7 +22,7 @@ import uvloop
 from fakes.process import REPOSITORY, GatewayProcess
 
 from gateway.simulate import jt808
-from gateway.wasm.build import build_plugin
+from gateway.workbench.build import build_plugin
 
 PER_RUN = 400_000
 RULE = """

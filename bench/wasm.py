@@ -21,7 +21,7 @@ import structlog
 import wasmtime
 
 from gateway.wasm.abi import pack_batch
-from gateway.wasm.build import build_plugin, compiler, compiler_environment, sdk_folders
+from gateway.workbench.build import build_plugin, compiler, compiler_environment, sdk_folders
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.engine import make_engine
 from gateway.wasm.host import WasmCodec

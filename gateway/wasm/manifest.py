@@ -23,7 +23,8 @@ PluginId: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$", de
 FileName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}$")]
 Hex: TypeAlias = Annotated[str, Meta(pattern=r"^([0-9a-fA-F]{2})*$")]
 PluginKind = Literal["codec", "crypto", "notify", "parser", "algo", "report"]
-Capability = Literal["log", "clock", "random", "kv", "config", "wasi"]
+Capability = Literal["log", "clock", "random", "kv", "config", "wasi", "emit"]
+Language = Literal["c", "zig", "assemblyscript", "go", "rust"]
 
 
 class Match(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,8 +38,11 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds of one instance. The maxima keep a manifest from buying more than one plugin may cost the gateway.
 
     memory_mib: linear memory; a plugin that asks for more gets none (`memory.grow` answers -1).
-    deadline_ms: wall time of a call for one frame, an encode or the start; over it the instance is discarded.
+    deadline_ms: wall time of a call for one frame or an encode; over it the instance is discarded.
     batch_deadline_ms: wall time of a call for many frames; with deadline_ms it bounds what the loop waits.
+    start_deadline_ms: wall time of each step of a start (`_initialize`, gw_init): a runtime may need more than a frame.
+    call_deadline_ms: wall time of a gw_call, which runs on a thread of its own: the loop does not wait for it.
+    workers: threads that run gw_call at the same time, each with an instance (and state) of its own.
     max_input: bytes of one call's input, headers included; a batch over it is split.
     max_output: bytes of one call's result; a longer one is error code 4.
     """
@@ -46,12 +50,18 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     memory_mib: Annotated[int, Meta(ge=1, le=256)] = 16
     deadline_ms: Annotated[int, Meta(ge=1, le=1000)] = 20
     batch_deadline_ms: Annotated[int, Meta(ge=1, le=2000)] = 50
+    start_deadline_ms: Annotated[int, Meta(ge=1, le=2000)] = 100
+    call_deadline_ms: Annotated[int, Meta(ge=1, le=60_000)] = 1000
+    workers: Annotated[int, Meta(ge=1, le=8)] = 1
     max_input: Annotated[int, Meta(ge=1024, le=16 << 20)] = 256 << 10
     max_output: Annotated[int, Meta(ge=1024, le=16 << 20)] = 1 << 20
 
 
 class Caps(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the plugin asks of the host; each needs the operator's grant, too."""
+    """What the plugin asks of the host; each needs the operator's grant, too.
+
+    All but `emit` are imports; `emit` lets it answer with actions (HTTP requests as data) that the host carries out.
+    """
 
     log: bool = False
     clock: bool = False
@@ -59,6 +69,7 @@ class Caps(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kv: bool = False
     config: bool = False
     wasi: bool = False
+    emit: bool = False
 
     def asked(self) -> frozenset[str]:
         """The capabilities that are set."""
@@ -85,23 +96,43 @@ class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     carry: bool = False
 
 
-class Build(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How `gateway plugin build` makes the module: C sources and extra compiler flags (`-O3`, `-DNAME=1`)."""
+class Upstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Third-party sources that the build fetches: a source distribution from the Python package index, by its hash.
 
+    requirement: name and exact version, as `quickjs==1.19.4`. sha256: of the archive; any other is refused.
+    """
+
+    requirement: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.]+$")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Build(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How `gateway plugin build` makes the module.
+
+    sources: files of the folder; `upstream/...` are those of the fetched archive, below its top folder.
+    flags: extra compiler flags, after the standard ones. generated: files that a Python script of the folder prints
+        before the compiler runs (`{"tables.h" = "tables.py"}`); they lie in a scratch folder, not beside the sources.
+    """
+
+    language: Language = "c"
     sources: tuple[FileName, ...] = ()
     flags: tuple[str, ...] = ()
+    generated: dict[FileName, FileName] = {}
+    upstream: Upstream | None = None
 
 
 class Vector(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One promise of the plugin, checked at every load, in order and on one instance, so that state carries over.
 
-    Exactly one of `frame` (or `frame_hex`, the same), `encode` and `vectors` is given.
+    Exactly one of `frame` (or `frame_hex`, the same), `encode`, `call` and `vectors` is given. Bytes inside `call` and
+    `result` are written `{"$hex": "00ff"}`.
 
     frame: hex of a frame after framing; with `wire`, as it travels, and the manifest's framing must cut one frame.
     expect: must be contained in the decoded `value`: maps match by their keys, lists and scalars as a whole.
     item: the same against the whole decoded item (`kind`, `device`, `points`, `ack`, ...).
     error: the error code that the frame must give instead. drop: the frame must give nothing.
     encode: a request for gw_encode; `hex` is what it must give, or `error` the code.
+    call: arguments for gw_call; `result` must be contained in what it gives, or `error` is the code.
     vectors: a JSON file in the plugin's folder: a list of these, or an object whose `vectors` is that list;
         `wire` and `aux` hold for all of them that do not say otherwise.
     """
@@ -117,6 +148,8 @@ class Vector(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     drop: bool = False
     encode: dict[str, Any] | None = None
     hex: Hex | None = None
+    call: dict[str, Any] | None = None
+    result: Any = msgspec.UNSET
     vectors: FileName | None = None
 
     @property
@@ -130,6 +163,9 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A plugin's `plugin.toml`.
 
     file: the module, `<id>.wasm` where not said. sha256: refuse any other module.
+    runtime: id of the plugin whose module runs this one (an interpreter); then `script` is the file that it is given in
+        gw_init, and there is no module of its own.
+    config: settings that gw_init gets; the operator's `[wasm.settings.<id>]` overrides them key by key.
     framing: names a framer and its parameters, as in a listener's `framing`; a listener's own overrides it.
     test: promises that are checked at every load; a plugin that breaks one is not used.
     """
@@ -142,6 +178,9 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     description: str = ""
     file: FileName | None = None
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")] | None = None
+    runtime: PluginId | None = None
+    script: FileName | None = None
+    config: dict[str, Any] = {}
     match: Match = Match()
     framing: dict[str, Any] | None = None
     limits: Limits = Limits()
@@ -155,6 +194,11 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def wasm_name(self) -> str:
         """File name of the module inside the plugin's folder."""
         return self.file or f"{self.id}.wasm"
+
+
+def plugin_folders(root: Path) -> list[Path]:
+    """Folders directly below `root` that hold a manifest, by name."""
+    return sorted(path.parent for path in root.glob(f"*/{MANIFEST_NAME}"))
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -173,9 +217,13 @@ def load_manifest(folder: Path) -> Manifest:
 def parse_manifest(data: dict[str, Any], where: str) -> Manifest:
     """Check a manifest that was read from `where`; raises ConfigError naming the key and the nearest known one."""
     manifest = typed(data, Manifest, where)
-    _inside(manifest.wasm_name, where)
-    for source in manifest.build.sources:
-        _inside(source, where)
+    if (manifest.runtime is None) != (manifest.script is None):
+        raise ConfigError(f"{where}: `runtime` and `script` belong together: give both or neither")
+    if manifest.runtime is not None and (manifest.file is not None or manifest.build.sources):
+        raise ConfigError(f"{where}: a plugin with a `runtime` has no module of its own: leave out `file` and `build`")
+    for name in (manifest.wasm_name, manifest.script, *manifest.build.sources, *manifest.build.generated.values()):
+        if name is not None:
+            _inside(name, where)
     for number, vector in enumerate(manifest.test, 1):
         _check_vector(vector, f"{where}: test {number}")
     return manifest
@@ -219,17 +267,21 @@ def _file_vectors(path: Path, default: Vector) -> list[Vector]:
 
 
 def _check_vector(vector: Vector, where: str) -> None:
-    asks = [vector.frame, vector.frame_hex, vector.encode, vector.vectors]
+    asks = [vector.frame, vector.frame_hex, vector.encode, vector.call, vector.vectors]
     if sum(ask is not None for ask in asks) != 1:
-        raise ConfigError(f"{where}: give exactly one of frame, frame_hex, encode and vectors")
+        raise ConfigError(f"{where}: give exactly one of frame, frame_hex, encode, call and vectors")
     if vector.vectors is not None:
         _inside(vector.vectors, where)
         return
-    answers = [vector.expect is not msgspec.UNSET or vector.item is not None, vector.error is not None, vector.drop]
     if vector.encode is not None:
-        answers = [vector.hex is not None, vector.error is not None]
+        wanted, answers = "hex or error", [vector.hex is not None, vector.error is not None]
+    elif vector.call is not None:
+        wanted, answers = "result or error", [vector.result is not msgspec.UNSET, vector.error is not None]
+    else:
+        wanted = "expect (or item), error or drop"
+        shown = vector.expect is not msgspec.UNSET or vector.item is not None
+        answers = [shown, vector.error is not None, vector.drop]
     if sum(answers) != 1:
-        wanted = "hex or error" if vector.encode is not None else "expect (or item), error or drop"
         raise ConfigError(f"{where}: say what must come out: exactly one of {wanted}")
 
 

@@ -20,14 +20,13 @@ from gateway.core.clock import Clock, SystemClock
 from gateway.core.errors import ConfigError, FramingError, GatewayError, NotFound, NotReady
 from gateway.core.flow import Decoded
 from gateway.framing.spec import FramingSpec, framer_for, framing_spec
-from gateway.wasm.build import plugin_folders
 from gateway.wasm.codec import MALFORMED, TRAPPED, Codec, DecodeResult, code_text
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.engine import make_engine
 from gateway.wasm.fastcall import CallPath, active_path, path_reason
 from gateway.wasm.host import WasmCodec
 from gateway.wasm.imports import HostServices
-from gateway.wasm.manifest import Limits, Manifest, load_manifest, load_vectors
+from gateway.wasm.manifest import Limits, Manifest, load_manifest, load_vectors, plugin_folders
 from gateway.wasm.module_cache import ModuleCache
 from gateway.wasm.stats import PluginStats
 from gateway.wasm.vectors import VectorResult, plain, run_vectors, shown_item

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.wasm.build import build_plugin
 from gateway.wasm.host import WasmCodec
 from gateway.wasm.plugins import PluginHost, WasmConfig
+from gateway.workbench.build import build_plugin
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 

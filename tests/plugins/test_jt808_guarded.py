@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.wasm.build import compiler, compiler_environment
 from gateway.wasm.manifest import load_manifest
+from gateway.workbench.build import compiler, compiler_environment
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parents[1] / "plugins" / "jt808"

@@ -48,7 +48,7 @@ def test_the_least_manifest_has_the_documented_defaults() -> None:
         ({"build": {"sources": ["a/../../x.c"]}}, "leaves the plugin's folder"),
         ({"test": [{"vectors": "a/../../x.json"}]}, "leaves the plugin's folder"),
         ({"sha256": "abc"}, "sha256"),
-        ({"test": [{"expect": 1}]}, "give exactly one of frame, frame_hex, encode and vectors"),
+        ({"test": [{"expect": 1}]}, "give exactly one of frame, frame_hex, encode, call and vectors"),
         ({"test": [{"frame": "00", "frame_hex": "00", "expect": 1}]}, "give exactly one of frame"),
         ({"test": [{"frame": "00"}]}, "exactly one of expect"),
         ({"test": [{"frame": "00", "expect": 1, "error": 3}]}, "exactly one of expect"),

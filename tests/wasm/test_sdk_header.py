@@ -1,4 +1,4 @@
-"""`plugins/sdk/gw1.h`, compiled: its reader and writer against msgspec's, and what it does at its bounds."""
+"""`plugins/sdk/c/gw1.h`, compiled: its reader and writer against msgspec's, and what it does at its bounds."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import CodecError, ConfigError
-from gateway.wasm.build import build_plugin
 from gateway.wasm.host import WasmCodec
 from gateway.wasm.manifest import Limits
+from gateway.workbench.build import build_plugin
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ziglang") is None, reason="needs the plugin compiler: pip install ziglang"
@@ -187,6 +187,6 @@ def test_a_plugin_whose_buffer_is_smaller_than_its_max_input_is_refused(tmp_path
 
 
 def test_the_headers_buffers_fit_the_default_limits() -> None:
-    text = (Path(__file__).parents[2] / "plugins" / "sdk" / "gw1.h").read_text()
+    text = (Path(__file__).parents[2] / "plugins" / "sdk" / "c" / "gw1.h").read_text()
     assert f"#define GW_IN_BYTES ({Limits().max_input // 1024}u * 1024u)" in text
     assert f"#define GW_OUT_BYTES ({Limits().max_output // 1024}u * 1024u)" in text

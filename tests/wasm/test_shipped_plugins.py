@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.wasm.build import build_all, plugin_folders
 from gateway.wasm.config import WasmConfig
+from gateway.wasm.manifest import plugin_folders
 from gateway.wasm.plugins import PluginHost
+from gateway.workbench.build import build_all
 
 _ROOT = Path(__file__).parents[2]
 

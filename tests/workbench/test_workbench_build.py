@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway.core.errors import ConfigError
-from gateway.wasm import build
-from gateway.wasm.build import build_all, build_plugin, built_digest, plugin_folders
+from gateway.wasm.manifest import plugin_folders
+from gateway.workbench import build
+from gateway.workbench.build import build_all, build_plugin, built_digest
 
 needs_compiler = pytest.mark.skipif(
     importlib.util.find_spec("ziglang") is None, reason="needs the plugin compiler: pip install ziglang"
@@ -69,8 +70,8 @@ def test_the_compilers_words_are_shown_and_the_old_module_stays(tmp_path: Path) 
 def test_every_plugin_of_a_folder_is_built(tmp_path: Path) -> None:
     make(tmp_path, "one")
     make(tmp_path, "two")
-    (tmp_path / "sdk").mkdir()
-    shutil.copy(Path(__file__).parents[2] / "plugins" / "sdk" / "gw1.h", tmp_path / "sdk")
+    (tmp_path / "sdk" / "c").mkdir(parents=True)
+    shutil.copy(Path(__file__).parents[2] / "plugins" / "sdk" / "c" / "gw1.h", tmp_path / "sdk" / "c")
     assert [path.name for path in build_all(tmp_path)] == ["one.wasm", "two.wasm"]
     assert [path.name for path in plugin_folders(tmp_path)] == ["one", "two"]
 

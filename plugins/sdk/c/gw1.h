@@ -488,6 +488,31 @@ GW_FN int64_t gw_batch(gw_decoder decode, const uint8_t *in, uint32_t len, uint3
         return gw_out_end(&out, status);                                                                              \
     }
 
+typedef int32_t (*gw_caller)(gw_out *out, gw_in args, uint32_t aux);
+
+/* Define gw_call (crypto, notify, parser, algo, report) around a function that reads the argument map and writes one
+ * msgpack value. Use once per plugin. */
+#define GW_CALLER(call)                                                                                               \
+    GW_EXPORT(gw_call) int64_t gw_call(gw_ptr ptr, uint32_t len, uint32_t aux) {                                      \
+        gw_out out = gw_out_begin();                                                                                  \
+        gw_in args = {.at = (const uint8_t *)ptr, .end = (const uint8_t *)ptr + len};                                 \
+        int32_t status = call(&out, args, aux);                                                                       \
+        return gw_out_end(&out, status);                                                                              \
+    }
+
+/* Define gw_state_save and gw_state_load: `save` writes one msgpack value, `load` reads what a version before saved and
+ * returns 0 or a code (the state is then lost, the plugin runs). The manifest says `[state] carry = true`. */
+#define GW_STATE(save, load)                                                                                          \
+    GW_EXPORT(gw_state_save) int64_t gw_state_save(void) {                                                            \
+        gw_out out = gw_out_begin();                                                                                  \
+        int32_t status = save(&out);                                                                                  \
+        return gw_out_end(&out, status);                                                                              \
+    }                                                                                                                 \
+    GW_EXPORT(gw_state_load) int32_t gw_state_load(gw_ptr ptr, uint32_t len) {                                        \
+        gw_in state = {.at = (const uint8_t *)ptr, .end = (const uint8_t *)ptr + len};                                \
+        return load(state);                                                                                           \
+    }
+
 /* Define gw_init around a function that reads the map {config, host, plugin_id} and returns 0 or a code. */
 #define GW_INIT(init)                                                                                                 \
     GW_EXPORT(gw_init) int32_t gw_init(gw_ptr ptr, uint32_t len) {                                                    \
@@ -512,7 +537,7 @@ GW_IMPORT(random) void gw_random(void *to, uint32_t len);
 #endif
 
 /* ---- Native builds ------------------------------------------------------------------------------------------------
- * cc -shared -fPIC -O2 -I plugins/sdk -o plugin.so plugin.c
+ * cc -shared -fPIC -O2 -I plugins/sdk/c -o plugin.so plugin.c
  * Pointers are passed as uintptr_t; a result's upper word is an offset from gw_native_base(). There are no imports.
  */
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import gateway
 from gateway.core.errors import ConfigError
-from gateway.wasm.manifest import MANIFEST_NAME, Manifest, load_manifest
+from gateway.wasm.manifest import MANIFEST_NAME, Manifest, load_manifest, plugin_folders
 
 SECTION = b"gw1.build"
 _TARGET_FLAGS = (
@@ -63,14 +63,9 @@ def build_all(root: Path, *, force: bool = False) -> list[Path]:
     return [build_plugin(folder, force=force) for folder in plugin_folders(root) if load_manifest(folder).build.sources]
 
 
-def plugin_folders(root: Path) -> list[Path]:
-    """Folders directly below `root` that hold a manifest, by name."""
-    return sorted(path.parent for path in root.glob(f"*/{MANIFEST_NAME}"))
-
-
 def sdk_folders(folder: Path) -> list[Path]:
     """Where `gw1.h` may lie: beside the plugin's folder, then in the gateway's own tree."""
-    places = [folder.parent / "sdk", Path(gateway.__file__).parent.parent / "plugins" / "sdk"]
+    places = [folder.parent / "sdk" / "c", Path(gateway.__file__).parent.parent / "plugins" / "sdk" / "c"]
     return [place for place in places if (place / "gw1.h").exists()][:1]
 
 
