@@ -22,9 +22,9 @@ import msgspec
 from gateway.core.flow import Decoded
 from gateway.framing.flag_escape import FlagEscapeFramer
 from gateway.wasm.abi import pack_batch
-from gateway.workbench.build import build_plugin, compiler, compiler_environment
 from gateway.wasm.manifest import load_manifest
 from gateway.wasm.plugins import PluginHost, WasmConfig
+from gateway.workbench.build import build_plugin, compiler, compiler_environment
 
 PLUGINS = Path(__file__).parent.parent / "plugins"
 BATCHES = (1, 8, 64, 512)
@@ -45,7 +45,7 @@ def rows() -> Iterable[tuple[str, str, str]]:
         try:
             host.load_all()
             codec = host.codec("jt808")
-            instance = codec._instance
+            instance = codec.program._instance
             contenders: dict[str, BatchDecoder] = {
                 "wasm": lambda batch: instance.call("gw_decode_batch", pack_batch(batch, None), len(batch), 1.0),
                 "messages": codec.decode_batch,
@@ -115,7 +115,7 @@ class NativeCodec:
         plugin = PLUGINS / "jt808"
         library = folder / "jt808.so"
         sources = [str(plugin / source) for source in load_manifest(plugin).build.sources]
-        flags = ["-shared", "-fPIC", "-std=c11", "-O2", "-fno-sanitize=undefined", f"-I{PLUGINS / 'sdk'}"]
+        flags = ["-shared", "-fPIC", "-std=c11", "-O2", "-fno-sanitize=undefined", f"-I{PLUGINS / 'sdk' / 'c'}"]
         subprocess.run([*compiler(), *flags, "-o", str(library), *sources], check=True, env=compiler_environment())
         self._library = ctypes.CDLL(str(library))
         self._library.gw_buf.restype = ctypes.c_void_p

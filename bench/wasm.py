@@ -21,12 +21,12 @@ import structlog
 import wasmtime
 
 from gateway.wasm.abi import pack_batch
-from gateway.workbench.build import build_plugin, compiler, compiler_environment, sdk_folders
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.engine import make_engine
 from gateway.wasm.host import WasmCodec
 from gateway.wasm.module_cache import ModuleCache
 from gateway.wasm.plugins import PluginHost
+from gateway.workbench.build import build_plugin, compiler, compiler_environment, sdk_folders
 
 PLUGINS = Path(__file__).parent / "plugins"
 BATCHES = (1, 8, 64, 512)
@@ -147,7 +147,7 @@ def _decoding(
 ) -> Iterable[tuple[str, str, str]]:
     codec = host.codec(name)
     assert isinstance(codec, WasmCodec)
-    instance = codec._instance
+    instance = codec.program._instance
     assert instance is not None
     native = Native(name, scratch)
 
@@ -220,11 +220,11 @@ def _failing(scratch: Path) -> Iterable[tuple[str, str, str]]:
         for _ in range(30):
             kills.append(_wall_ms(lambda: hostile.decode_batch([b"\0"])))
             neighbours.append(_wall_ms(lambda: neighbour.decode_batch([frame])))
-            spawns.append(_wall_ms(hostile._live))
+            spawns.append(_wall_ms(hostile.program._live))
         for _ in range(200):
-            hostile._live()
+            hostile.program._live()
             traps.append(_wall_ms(lambda: hostile.decode_batch([b"x"])))
-            spawns.append(_wall_ms(hostile._live))
+            spawns.append(_wall_ms(hostile.program._live))
         yield "endless loop, 20 ms deadline", f"{median(kills):.1f} ms", f"worst {max(kills):.1f} of 30; goal 35"
         yield (
             "neighbour's next call after a kill",

@@ -18,6 +18,7 @@ from gateway.core.errors import ConfigError
 from gateway.core.flow import Decoded
 from gateway.core.log import safe_text
 from gateway.wasm.codec import MALFORMED, DecodeResult
+from gateway.wasm.manifest import PluginKind
 
 ABI_MAJOR: Final = 1
 ABI_MINOR: Final = 0
@@ -44,8 +45,10 @@ SIGNATURES: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "gw_state_load": (("i32", "i32"), ("i32",)),
     "gw_last_error": ((), ("i64",)),
 }
-REQUIRED: Final = ("gw_abi", "gw_buf", "gw_decode_batch")
-"""What a codec must export beside its memory."""
+REQUIRED: Final = ("gw_abi", "gw_buf")
+"""What every plugin must export beside its memory."""
+_DOES_ITS_WORK: Final = {"codec": "gw_decode_batch"}
+"""The export that a plugin's kind cannot do without; gw_call where not said."""
 
 IMPORTS: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]]] = {
     "log": ("log", ("i32", "i32", "i32"), ()),
@@ -58,15 +61,18 @@ IMPORTS: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]]] = {
 """Host functions: the capability each belongs to, and its signature."""
 
 
-def check_exports(module: wasmtime.Module) -> None:
-    """Raise ConfigError unless every export of the ABI has its signature: the fast call path does not check."""
+def check_exports(module: wasmtime.Module, kind: PluginKind) -> None:
+    """Raise ConfigError unless what the kind needs is there and every export has its signature.
+
+    The fast call path does not check signatures again.
+    """
     exports = {export.name: export.type for export in module.exports}
     memory = exports.get("memory")
     if not isinstance(memory, wasmtime.MemoryType):
         raise ConfigError("the module does not export its memory")
-    for name in REQUIRED:
+    for name in (*REQUIRED, _DOES_ITS_WORK.get(kind, "gw_call")):
         if name not in exports:
-            raise ConfigError(f"the module does not export {name}")
+            raise ConfigError(f"the module does not export {name}, which a plugin of kind {kind} needs")
     for name, wanted in SIGNATURES.items():
         if name in exports and _signature(exports[name]) != wanted:
             raise ConfigError(f"the export {name} must be {_shown(wanted)}")

@@ -7,45 +7,32 @@ that trapped is gone with its state; the frames that did not trap are decoded ag
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Sequence
 from time import perf_counter
 from typing import TypeAlias
 
 import structlog
-import wasmtime
 from typing_extensions import override
 
-from gateway.core.clock import Clock
-from gateway.core.errors import CodecError, ConfigError, NotReady, PluginTrapped
+from gateway.core.errors import CodecError, NotReady
 from gateway.core.flow import Decoded
 from gateway.wasm.abi import (
     HEADER_BYTES,
     TOO_LARGE,
     UNSUPPORTED,
     BadBatch,
-    check_exports,
-    check_imports,
     pack_batch,
     unpack_batch,
 )
-from gateway.wasm.codec import MALFORMED, TRAPPED, Codec, DecodeResult, code_text
-from gateway.wasm.fastcall import CallPath, GuestTrap
-from gateway.wasm.imports import HostServices
-from gateway.wasm.instance import BAD_POINTER, GuestResult, Instance
-from gateway.wasm.manifest import Manifest
-from gateway.wasm.stats import PluginStats
-from gateway.wasm.watchdog import Watchdog
+from gateway.wasm.codec import MALFORMED, TRAPPED, Codec, DecodeResult
+from gateway.wasm.fastcall import GuestTrap
+from gateway.wasm.instance import BAD_POINTER
+from gateway.wasm.program import STRIKE_WINDOW_S, Down, Program
 
 log = structlog.get_logger(__name__)
 
-STRIKE_WINDOW_S = 60.0
 MOST_FRAMES = 1024
 """Frames of one call: past some hundred a longer batch gains nothing, and a failed one is repeated frame by frame."""
-
-_FIRST_RETRY_S = 0.1
-_LONGEST_RETRY_S = 30.0
-_MOST_STRIKES_KEPT = 1000
 
 
 class _Failure(enum.Enum):
@@ -58,98 +45,44 @@ class _Failure(enum.Enum):
     """The plugin does not start; it is tried again after a while."""
 
 
-class _Down(Exception):
-    """There is no instance, and it is not yet time to try again."""
-
-
 _FATAL = (_Failure.TRAPPED, _Failure.TIMED_OUT)
 _Outcome: TypeAlias = "list[DecodeResult] | _Failure | int"
 """What one call gave: items, why there are none, or the code that the plugin gave for the whole."""
 
 
 class WasmCodec(Codec):
-    """A codec plugin in its sandbox. Every call must come from the thread that made it."""
+    """A codec plugin in its sandbox. Every call must come from the thread that made its program."""
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        module: wasmtime.Module,
-        watchdog: Watchdog,
-        services: HostServices,
-        *,
-        engine: wasmtime.Engine,
-        granted: frozenset[str],
-        path: CallPath,
-        clock: Clock,
-        settings: bytes,
-    ) -> None:
-        """Check the module against ABI and grants, link it and start it.
-
-        settings: msgpack for gw_init. Raises ConfigError (not a plugin we take), CodecError (it refused its
-        configuration) or PluginTrapped (it failed while starting).
-        """
-        self.plugin_id = manifest.id
-        self.manifest = manifest
-        self.stats = PluginStats()
-        self.path = path
-        self._limits = manifest.limits
-        self._deadline_s = manifest.limits.deadline_ms / 1000
-        self._batch_deadline_s = max(manifest.limits.batch_deadline_ms, manifest.limits.deadline_ms) / 1000
+    def __init__(self, program: Program) -> None:
+        """Wrap a program, which is closed with the codec."""
+        self.program = program
+        self.plugin_id = program.plugin_id
+        self.manifest = program.manifest
+        self.stats = program.stats
+        self.path = program.path
+        self.encodes = program.exports("gw_encode")
+        self._limits = program.limits
+        self._deadline_s = program.limits.deadline_ms / 1000
+        self._batch_deadline_s = max(program.limits.batch_deadline_ms, program.limits.deadline_ms) / 1000
         self._most = MOST_FRAMES
-        self._watchdog = watchdog
-        self._engine = engine
-        self._clock = clock
-        self._settings = settings
-        self._services = services
-        self._strikes: deque[float] = deque(maxlen=_MOST_STRIKES_KEPT)
-        self._retry_at = 0.0
-        self._failed_starts = 0
-        self._instance: Instance | None = None
-        check_exports(module)
-        check_imports(module, manifest.caps.asked(), granted)
-        self._linker = wasmtime.Linker(engine)
-        try:
-            services.link(self._linker, module)
-            self._program = self._linker.instantiate_pre(module)
-        except wasmtime.WasmtimeError as error:
-            self._linker.close()
-            raise ConfigError("the module's imports cannot be satisfied") from error
-        watchdog.watch(self._deadline_s)
-        try:
-            self._instance = self._spawn()
-        except GuestTrap as trap:
-            self.close()
-            raise PluginTrapped(TRAPPED, f"failed while starting: {trap}") from None
-        except (ConfigError, CodecError):
-            self.close()
-            raise
-        self.encodes = self._instance.exports("gw_encode")
 
     def close(self) -> None:
-        """Free the instance and what links it to the host; the codec is of no further use."""
-        if self._instance is not None:
-            self._instance.close()
-            self._instance = None
-        self._retry_at = float("inf")
-        if hasattr(self, "_program"):
-            self._program.close()
-        # A closure in a linker is invisible to the garbage collector: without this each plugin leaks its linker.
-        self._linker.close()
+        """Free the program; the codec is of no further use."""
+        self.program.close()
+
+    def strikes_in(self, window_s: float = STRIKE_WINDOW_S) -> int:
+        """Strikes within the last seconds."""
+        return self.program.strikes_in(window_s)
 
     @property
     def memory_bytes(self) -> int:
         """Linear memory of the present instance."""
-        return 0 if self._instance is None else self._instance.memory_bytes
+        return self.program.memory_bytes
 
     @property
     def log_lines_dropped(self) -> int:
         """Lines the plugin logged over its allowance."""
-        return self._services.log_lines_dropped
-
-    def strikes_in(self, window_s: float = STRIKE_WINDOW_S) -> int:
-        """Strikes within the last seconds: what a quarantine would go by."""
-        since = self._clock.monotonic_s() - window_s
-        return sum(at >= since for at in self._strikes)
+        return self.program.log_lines_dropped
 
     @override
     def decode_batch(self, frames: Sequence[bytes], aux: Sequence[int] | None = None) -> list[DecodeResult]:
@@ -172,19 +105,7 @@ class WasmCodec(Codec):
         if len(request) > self._limits.max_input:
             raise CodecError(UNSUPPORTED, f"the request is larger than the plugin's max_input {self._limits.max_input}")
         self.stats.encodes += 1
-        try:
-            code, data = self._call("gw_encode", request, aux, self._deadline_s)
-        except _Down:
-            raise self._not_ready() from None
-        except GuestTrap as trap:
-            self._strike(f"{trap} in an encode")
-            raise PluginTrapped(TRAPPED, f"plugin {self.plugin_id} trapped: {trap}") from None
-        if code == BAD_POINTER:
-            raise CodecError(MALFORMED, f"plugin {self.plugin_id}: {code_text(MALFORMED)}")
-        if code:
-            words = self._last_error()
-            raise CodecError(code, f"plugin {self.plugin_id}: {code_text(code)}{': ' + words if words else ''}")
-        return data
+        return self.program.ask("gw_encode", request, aux, self._deadline_s)
 
     # -- batches ------------------------------------------------------------------------------------------------
 
@@ -233,7 +154,7 @@ class WasmCodec(Codec):
                 self._retry_large(frames, aux, outcome, began)
             return outcome
         if outcome is _Failure.DOWN:
-            raise self._not_ready()
+            raise self.program.not_ready()
         if len(frames) == 1:
             return [self._judged(outcome)]
         results: list[DecodeResult] = []
@@ -242,7 +163,7 @@ class WasmCodec(Codec):
             single = self._run_single(frames, aux, place)
             if single is _Failure.DOWN:
                 if not results:
-                    raise self._not_ready()
+                    raise self.program.not_ready()
                 return results
             guilty = guilty or single in _FATAL
             results.append(self._judged(single))
@@ -251,7 +172,7 @@ class WasmCodec(Codec):
         if outcome is _Failure.TIMED_OUT and not guilty:
             # No frame alone was too slow, so the batch was too long: make it shorter from now on.
             self._most = max(1, len(frames) // 2)
-            self._strike("too slow for its batch deadline")
+            self.program.strike("too slow for its batch deadline")
         return results
 
     def _retry_large(
@@ -266,7 +187,7 @@ class WasmCodec(Codec):
                 single = self._run_single(frames, aux, place)
                 if single is _Failure.DOWN:
                     if not place:
-                        raise self._not_ready()
+                        raise self.program.not_ready()
                     del results[place:]
                     return
                 results[place] = self._judged(single)
@@ -285,16 +206,16 @@ class WasmCodec(Codec):
             return outcome[0]
         if isinstance(outcome, _Failure):
             if outcome in _FATAL:
-                self._strike(f"{outcome.value} on one frame")
+                self.program.strike(f"{outcome.value} on one frame")
             return MALFORMED if outcome is _Failure.MALFORMED else TRAPPED
         return outcome or None
 
     def _run(self, packed: bytes, count: int) -> _Outcome:
         try:
-            code, data = self._call(
+            code, data = self.program.call(
                 "gw_decode_batch", packed, count, self._deadline_s if count == 1 else self._batch_deadline_s
             )
-        except _Down:
+        except Down:
             return _Failure.DOWN
         except GuestTrap as trap:
             return _Failure.TIMED_OUT if trap.timed_out else _Failure.TRAPPED
@@ -309,84 +230,6 @@ class WasmCodec(Codec):
         if self._most < MOST_FRAMES and count >= self._most:
             self._most += 1
         return items
-
-    def _call(self, name: str, data: bytes, last: int, budget_s: float) -> GuestResult:
-        """Call the instance; after a GuestTrap, which is raised on, it is gone.
-
-        Once in a blue moon the watchdog's tick for one call comes only after the next has begun and ends that one
-        early: such a call is made again, since nothing is wrong with it.
-        """
-        while True:
-            instance = self._live()
-            if instance is None:
-                raise _Down
-            self.stats.calls += 1
-            try:
-                return instance.call(name, data, last, budget_s)
-            except GuestTrap as trap:
-                self._lost(trap)
-                if not trap.early:
-                    raise
-
-    def _not_ready(self) -> NotReady:
-        return NotReady(f"plugin {self.plugin_id} failed and does not start again")
-
-    def _last_error(self) -> str:
-        try:
-            return "" if self._instance is None else self._instance.last_error()
-        except GuestTrap as trap:
-            self._lost(trap)
-            return ""
-
-    # -- life of the instance -----------------------------------------------------------------------------------
-
-    def _spawn(self) -> Instance:
-        instance = Instance(
-            self._program,
-            self._engine,
-            self._watchdog,
-            self._limits,
-            self.stats,
-            path=self.path,
-            wasi=self.manifest.caps.wasi,
-        )
-        try:
-            instance.start(self._settings, self._deadline_s)
-        except BaseException:
-            instance.close()
-            raise
-        return instance
-
-    def _live(self) -> Instance | None:
-        """The instance; where the last one was lost, a new one, unless it keeps failing to start."""
-        if self._instance is None and self._clock.monotonic_s() >= self._retry_at:
-            try:
-                self._instance = self._spawn()
-            except (GuestTrap, CodecError, ConfigError) as error:
-                self._failed_starts += 1
-                wait_s = min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2 ** min(self._failed_starts, 16))
-                self._retry_at = self._clock.monotonic_s() + wait_s
-                log.error("a plugin does not start again", plugin=self.plugin_id, reason=str(error), retry_in_s=wait_s)
-            else:
-                self._failed_starts = 0
-                self.stats.respawns += 1
-        return self._instance
-
-    def _lost(self, trap: GuestTrap) -> None:
-        """Discard the instance; the next call spawns another."""
-        if not trap.timed_out:
-            self.stats.traps += 1
-        elif not trap.early:
-            self.stats.kills += 1
-        if self._instance is not None:
-            self._instance.close()
-            self._instance = None
-
-    def _strike(self, what: str) -> None:
-        self.stats.strikes += 1
-        self._strikes.append(self._clock.monotonic_s())
-        if self.strikes_in() in {1, 10, 100}:  # said early, then ever more rarely: the counter tells the rest
-            log.warning("plugin failed", plugin=self.plugin_id, what=what, strikes_last_minute=self.strikes_in())
 
     def _counted(self, results: list[DecodeResult]) -> list[DecodeResult]:
         stats = self.stats

@@ -50,6 +50,7 @@ class Instance:
         self._watchdog = watchdog
         self._limits = limits
         self._deadline_s = limits.deadline_ms / 1000
+        self._start_s = limits.start_deadline_ms / 1000
         self._armed = -1
         self._functions: dict[str, Guest] = {}
         self._store = wasmtime.Store(engine)
@@ -75,19 +76,19 @@ class Instance:
             if isinstance(function, wasmtime.Func):
                 self._functions[name] = guest_function(self._store, function, path)
         if "_initialize" in self._functions:
-            self._call("_initialize", self._deadline_s)
-        version = self._call("gw_abi", self._deadline_s) & 0xFFFF_FFFF
+            self._call("_initialize", self._start_s)
+        version = self._call("gw_abi", self._start_s) & 0xFFFF_FFFF
         if version >> 16 != ABI_MAJOR or version & 0xFFFF > ABI_MINOR:
             raise ConfigError(f"the plugin speaks ABI {version >> 16}.{version & 0xFFFF}; this host speaks 1.0")
         most = self._limits.max_input
-        self._input = self._call("gw_buf", self._deadline_s, most) & 0xFFFF_FFFF
+        self._input = self._call("gw_buf", self._start_s, most) & 0xFFFF_FFFF
         if not self._input or self._input + most > self._memory.size():
             raise ConfigError(f"the plugin has no input buffer of max_input = {most} bytes")
 
     def _instantiate(self, program: wasmtime.InstancePre) -> wasmtime.Instance:
         """Instantiate; a start function runs under the deadline, too."""
         self._arm()
-        self._watchdog.begin(perf_counter() + self._deadline_s)
+        self._watchdog.begin(perf_counter() + self._start_s)
         try:
             return program.instantiate(self._store)
         except wasmtime.Trap as error:
@@ -104,7 +105,18 @@ class Instance:
     def call(self, name: str, data: bytes, last: int, budget_s: float) -> GuestResult:
         """Call a (ptr, len, x) export with `data` (at most max_input bytes) in the input buffer; raises GuestTrap."""
         self._memory.write(self._input, data)
-        packed = self._call(name, budget_s, self._input, len(data), last)
+        return self._result(self._call(name, budget_s, self._input, len(data), last))
+
+    def save_state(self, budget_s: float) -> GuestResult:
+        """Call gw_state_save, which must be there; raises GuestTrap."""
+        return self._result(self._call("gw_state_save", budget_s))
+
+    def load_state(self, state: bytes, budget_s: float) -> bool:
+        """Call gw_state_load, which must be there, with at most max_input bytes; whether it took them."""
+        self._memory.write(self._input, state)
+        return self._call("gw_state_load", budget_s, self._input, len(state)) & 0xFFFF_FFFF == 0
+
+    def _result(self, packed: int) -> GuestResult:
         pointer, size = packed >> 32, packed & 0xFFFF_FFFF
         if not pointer:
             return size, b""

@@ -5,10 +5,8 @@ A plugin that cannot be used is refused with a reason, and the gateway goes on. 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,23 +17,19 @@ import wasmtime
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.errors import ConfigError, FramingError, GatewayError, NotFound, NotReady
 from gateway.core.flow import Decoded
-from gateway.framing.spec import FramingSpec, framer_for, framing_spec
+from gateway.framing.spec import FramingSpec, framer_for
 from gateway.wasm.codec import MALFORMED, TRAPPED, Codec, DecodeResult, code_text
 from gateway.wasm.config import WasmConfig
-from gateway.wasm.engine import make_engine
-from gateway.wasm.fastcall import CallPath, active_path, path_reason
+from gateway.wasm.fastcall import CallPath
 from gateway.wasm.host import WasmCodec
-from gateway.wasm.imports import HostServices
-from gateway.wasm.manifest import Limits, Manifest, load_manifest, load_vectors, plugin_folders
+from gateway.wasm.manifest import Limits, Manifest, plugin_folders
 from gateway.wasm.module_cache import ModuleCache
+from gateway.wasm.release import NotBuilt, Release, Starter, read_release
+from gateway.wasm.sandbox import Sandbox
 from gateway.wasm.stats import PluginStats
-from gateway.wasm.vectors import VectorResult, plain, run_vectors, shown_item
-from gateway.wasm.watchdog import Watchdog
+from gateway.wasm.vectors import VectorResult, plain, shown_item
 
 log = structlog.get_logger(__name__)
-
-HOST_NAME = "flux-gateway"
-
 
 PluginState = Literal["running", "refused", "not_built"]
 
@@ -83,10 +77,7 @@ class _Plugin:
         self.id = folder.name
         self.state: PluginState = "refused"
         self.reason = ""
-        self.sha256 = ""
-        self.module: wasmtime.Module | None = None
-        self.manifest: Manifest | None = None
-        self.framing: FramingSpec | None = None
+        self.release: Release | None = None
         self.codec: WasmCodec | None = None
         self.vectors: list[VectorResult] = []
 
@@ -137,36 +128,37 @@ class PluginHost:
         self._config = config
         self._dirs = tuple(plugin_dirs)
         self._clock = clock or SystemClock()
-        self._engine = make_engine()
-        self._watchdog = Watchdog(self._engine.increment_epoch)
-        self._path: CallPath = "public" if config.call_path == "public" else active_path()
-        self.cache = ModuleCache(self._engine, cache_dir if config.cache else None)
+        self._sandbox = Sandbox(config, cache_dir)
+        self._starter = Starter(config, self._clock, self._granted)
         self._plugins: dict[str, _Plugin] = {}
 
     @property
     def path(self) -> CallPath:
         """How plugins are called: `fast`, or `public` where the fast path is not to be trusted."""
-        return self._path
+        return self._sandbox.path
 
     @property
     def path_reason(self) -> str:
         """Why the fast path is not used; empty when it is."""
-        if self._path == "fast":
-            return ""
-        return "[wasm] call_path asks for it" if self._config.call_path == "public" else path_reason()
+        return self._sandbox.path_reason
+
+    @property
+    def cache(self) -> ModuleCache:
+        """The compiled modules."""
+        return self._sandbox.cache
 
     def load_all(self) -> list[PluginStatus]:
         """Find and load every plugin; a folder whose id another one has already is refused. Returns the statuses."""
         for root in self._dirs:
             for folder in plugin_folders(root):
-                plugin = _Plugin(folder)
-                known = self._plugins.get(plugin.id)
-                if known is not None:
-                    log.error("plugin ignored", plugin=plugin.id, folder=str(folder), reason=f"also in {known.folder}")
-                    continue
-                self._plugins[plugin.id] = plugin
-                self._load(plugin)
-                log.info("plugin found", plugin=plugin.id, state=plugin.state, reason=plugin.reason)
+                known = self._plugins.get(folder.name)
+                if known is None:
+                    self._plugins[folder.name] = _Plugin(folder)
+                else:
+                    log.error("plugin ignored", plugin=known.id, folder=str(folder), reason=f"also in {known.folder}")
+        for plugin in self._plugins.values():
+            self._load(plugin)
+            log.info("plugin found", plugin=plugin.id, state=plugin.state, reason=plugin.reason)
         return self.plugins()
 
     def close(self) -> None:
@@ -175,7 +167,7 @@ class PluginHost:
             if plugin.codec is not None:
                 plugin.codec.close()
                 plugin.codec = None
-        self._watchdog.close()
+        self._sandbox.close()
 
     def codec(self, plugin_id: str) -> Codec:
         """The running codec; raises NotFound, or ConfigError saying why the plugin does not run."""
@@ -184,14 +176,16 @@ class PluginHost:
     def manifest(self, plugin_id: str) -> Manifest:
         """The manifest; raises NotFound, or ConfigError where it could not be read."""
         plugin = self._known(plugin_id)
-        if plugin.manifest is None:
+        if plugin.release is None:
             raise ConfigError(f"plugin {plugin_id}: {plugin.reason}")
-        return plugin.manifest
+        return plugin.release.manifest
 
     def framing(self, plugin_id: str) -> FramingSpec | None:
         """The framing that the manifest names, None where it names none; raises as `manifest` does."""
-        self.manifest(plugin_id)
-        return self._known(plugin_id).framing
+        plugin = self._known(plugin_id)
+        if plugin.release is None:
+            raise ConfigError(f"plugin {plugin_id}: {plugin.reason}")
+        return plugin.release.framing
 
     def plugins(self) -> list[PluginStatus]:
         """Every plugin that was found, by id."""
@@ -212,87 +206,51 @@ class PluginHost:
 
         Raises NotFound, or ConfigError where the plugin does not run.
         """
-        plugin = self._known(plugin_id)
-        running = self._running(plugin_id)
-        with closing(self._start(plugin, running.manifest)) as codec:
-            yield Trial(codec, plugin.framing)
+        release = self._release_in_use(plugin_id)
+        with closing(WasmCodec(self._starter.start(release, self._sandbox))) as codec:
+            yield Trial(codec, release.framing)
 
     def try_encode(self, plugin_id: str, request: dict[str, Any], aux: int = 0) -> bytes:
         """Encode a request on an instance of its own; raises CodecError beside what try_decode raises."""
-        plugin = self._known(plugin_id)
-        running = self._running(plugin_id)
-        with closing(self._start(plugin, running.manifest)) as codec:
+        release = self._release_in_use(plugin_id)
+        with closing(WasmCodec(self._starter.start(release, self._sandbox))) as codec:
             return codec.encode(msgspec.msgpack.encode(request), aux)
 
     def run_vectors(self, plugin_id: str) -> list[VectorResult]:
         """Run the manifest's vectors on a fresh instance; raises NotFound, ConfigError or CodecError."""
         plugin = self._known(plugin_id)
-        manifest = self.manifest(plugin_id)
-        with closing(self._start(plugin, manifest)) as codec:
-            return self._vectors(plugin, manifest, codec)
+        if plugin.release is None:
+            raise ConfigError(f"plugin {plugin_id}: {plugin.reason}")
+        return self._starter.prove(plugin.release, self._sandbox)
 
     # -- loading ------------------------------------------------------------------------------------------------
 
     def _load(self, plugin: _Plugin) -> None:
         """Bring one plugin up, or note why not; nothing a plugin does here ends the gateway."""
         try:
-            plugin.manifest = load_manifest(plugin.folder)
-            if plugin.manifest.framing is not None:
-                plugin.framing = framing_spec(plugin.manifest.framing, f"{plugin.id}: framing")
-            if not (plugin.folder / plugin.manifest.wasm_name).exists():
-                plugin.state, plugin.reason = "not_built", f"run: gateway plugin build {plugin.id}"
-                return
-            with closing(self._start(plugin, plugin.manifest)) as trial:
-                plugin.vectors = self._vectors(plugin, plugin.manifest, trial)
+            plugin.release = release = read_release(plugin.folder, self._config, self._runtime)
+            _module = self._sandbox.module(release.sha256, release.wasm)  # held from the proof to the start
+            plugin.vectors = self._starter.prove(release, self._sandbox)
             failed = [result for result in plugin.vectors if not result.ok]
             if failed:
                 raise ConfigError(f"{len(failed)} test vectors fail; {failed[0].name}: {failed[0].detail}")
-            plugin.codec = self._start(plugin, plugin.manifest)
+            if release.manifest.kind == "codec":
+                plugin.codec = WasmCodec(self._starter.start(release, self._sandbox))
+        except NotBuilt as missing:
+            plugin.state, plugin.reason = "not_built", str(missing)
         except (GatewayError, wasmtime.WasmtimeError) as error:
             plugin.state, plugin.reason = "refused", str(error)
         else:
             plugin.state, plugin.reason = "running", ""
 
-    def _start(self, plugin: _Plugin, manifest: Manifest) -> WasmCodec:
-        if manifest.kind != "codec":
-            raise ConfigError(f"this gateway runs plugins of kind codec, not {manifest.kind}")
-        if plugin.module is None:
-            plugin.module = self.cache.load(self._read_module(plugin, manifest))
-        settings = self._config.settings.get(plugin.id, {})
-        start = {"config": settings, "host": HOST_NAME, "plugin_id": plugin.id}
-        return WasmCodec(
-            manifest,
-            plugin.module,
-            self._watchdog,
-            HostServices(plugin.id, self._clock, settings),
-            engine=self._engine,
-            granted=frozenset(self._config.grants.get(plugin.id, self._config.default_grants)),
-            path=self._path,
-            clock=self._clock,
-            settings=msgspec.msgpack.encode(start),
-        )
+    def _runtime(self, plugin_id: str) -> Release:
+        plugin = self._plugins.get(plugin_id)
+        if plugin is None:
+            raise ConfigError(f"its runtime {plugin_id!r} is not among the plugins")
+        return plugin.release or read_release(plugin.folder, self._config, _no_runtime)
 
-    def _read_module(self, plugin: _Plugin, manifest: Manifest) -> bytes:
-        path = plugin.folder / manifest.wasm_name
-        most = self._config.max_module_bytes
-        try:
-            with path.open("rb") as file:
-                wasm = file.read(most + 1)
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-        if len(wasm) > most:
-            raise ConfigError(f"{path}: larger than [wasm] max_module_bytes = {most}")
-        digest = hashlib.sha256(wasm).hexdigest()
-        if manifest.sha256 is not None and digest != manifest.sha256:
-            raise ConfigError(f"{path}: its SHA-256 is {digest}, not the manifest's")
-        plugin.sha256 = digest
-        return wasm
-
-    def _vectors(self, plugin: _Plugin, manifest: Manifest, codec: Codec) -> list[VectorResult]:
-        spec = plugin.framing
-        return run_vectors(
-            codec, load_vectors(manifest, plugin.folder), None if spec is None else partial(framer_for, spec)
-        )
+    def _granted(self, plugin_id: str) -> frozenset[str]:
+        return frozenset(self._config.grants.get(plugin_id, self._config.default_grants))
 
     # -- trying and showing -------------------------------------------------------------------------------------
 
@@ -305,11 +263,21 @@ class PluginHost:
     def _running(self, plugin_id: str) -> WasmCodec:
         plugin = self._known(plugin_id)
         if plugin.codec is None:
+            if plugin.state == "running":
+                raise ConfigError(f"plugin {plugin_id} is no codec")
             raise ConfigError(f"plugin {plugin_id} is {plugin.state.replace('_', ' ')}: {plugin.reason}")
         return plugin.codec
 
+    def _release_in_use(self, plugin_id: str) -> Release:
+        self._running(plugin_id)
+        release = self._known(plugin_id).release
+        if release is None:
+            raise ConfigError(f"plugin {plugin_id} is not loaded")
+        return release
+
     def _status(self, plugin: _Plugin) -> PluginStatus:
-        manifest, codec = plugin.manifest, plugin.codec
+        release, codec = plugin.release, plugin.codec
+        manifest = None if release is None else release.manifest
         passed = sum(result.ok for result in plugin.vectors)
         return PluginStatus(
             id=plugin.id,
@@ -320,7 +288,7 @@ class PluginHost:
             kind="" if manifest is None else manifest.kind,
             description="" if manifest is None else manifest.description,
             license="" if manifest is None else manifest.license,
-            sha256=plugin.sha256,
+            sha256="" if release is None else release.sha256,
             framing=None if manifest is None else manifest.framing,
             limits=None if manifest is None else manifest.limits,
             path=None if codec is None else codec.path,
@@ -331,6 +299,10 @@ class PluginHost:
             log_lines_dropped=0 if codec is None else codec.log_lines_dropped,
             stats=None if codec is None else codec.stats,
         )
+
+
+def _no_runtime(plugin_id: str) -> Release:
+    raise ConfigError(f"a runtime cannot have a runtime of its own ({plugin_id!r})")
 
 
 def _decode_all(codec: Codec, frames: Sequence[bytes]) -> list[DecodeResult]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -16,8 +16,19 @@ from gateway.core.flow import Decoded
 from gateway.framing.framer import Framer
 from gateway.wasm.codec import Codec, DecodeResult, code_text
 from gateway.wasm.manifest import Vector
+from gateway.wasm.shown import from_shown, to_shown
 
+VECTOR_CALL_S = 5.0
+"""Wall time of a call in a vector: a promise is about what comes out, a machine may be slow."""
 _SHOWN_CHARS = 200
+
+
+class Caller(Protocol):
+    """A plugin that answers requests, as far as a vector needs it."""
+
+    def call(self, args: Any, budget_s: float) -> Any:
+        """Raises CodecError or NotReady."""
+        ...
 
 
 class VectorResult(msgspec.Struct, frozen=True):
@@ -28,12 +39,18 @@ class VectorResult(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-def run_vectors(codec: Codec, vectors: Sequence[Vector], framer: Callable[[], Framer] | None) -> list[VectorResult]:
-    """Run vectors in order on one codec. `framer` makes the manifest's framing, None where it has none."""
+def run_vectors(
+    vectors: Sequence[Vector],
+    *,
+    codec: Codec | None = None,
+    framer: Callable[[], Framer] | None = None,
+    caller: Caller | None = None,
+) -> list[VectorResult]:
+    """Run vectors in order on one plugin, a codec or a caller. `framer` makes the manifest's framing, if it has one."""
     results = []
     for number, vector in enumerate(vectors, 1):
         try:
-            detail = _difference(codec, vector, framer)
+            detail = _difference(vector, codec, framer, caller)
         except (ConfigError, FramingError, NotReady) as error:
             detail = str(error)
         results.append(VectorResult(vector.name or f"test {number}", not detail, detail))
@@ -67,8 +84,12 @@ def plain(raw: msgspec.Raw) -> Any:
     return value
 
 
-def _difference(codec: Codec, vector: Vector, framer: Callable[[], Framer] | None) -> str:
+def _difference(vector: Vector, codec: Codec | None, framer: Callable[[], Framer] | None, caller: Caller | None) -> str:
     """What is wrong with the plugin's answer; empty where it is right."""
+    if vector.call is not None:
+        return "a codec has no gw_call" if caller is None else _call_difference(caller, vector, vector.call)
+    if codec is None:
+        return "only a codec decodes and encodes: use `call` and `result`"
     if vector.encode is not None:
         return _encode_difference(codec, vector, vector.encode)
     frame = vector.frame_bytes or b""
@@ -106,6 +127,16 @@ def _encode_difference(codec: Codec, vector: Vector, request: dict[str, Any]) ->
     if vector.error is not None:
         return f"expected code {vector.error}, got {data.hex()}"
     return "" if data.hex() == (vector.hex or "").lower() else f"expected {vector.hex}, got {data.hex()}"
+
+
+def _call_difference(caller: Caller, vector: Vector, args: dict[str, Any]) -> str:
+    try:
+        answer = caller.call(from_shown(args), VECTOR_CALL_S)
+    except CodecError as error:
+        return "" if error.number == vector.error else f"the call failed with code {error.number}: {error}"
+    if vector.error is not None:
+        return f"expected code {vector.error}, got {_brief(answer)}"
+    return difference(vector.result, to_shown(answer), "result")
 
 
 def difference(expected: Any, actual: Any, where: str) -> str:

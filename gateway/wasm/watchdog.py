@@ -72,7 +72,8 @@ class Watchdog:
             else:
                 left = deadline - perf_counter()
                 if left > 0:
-                    self._wake.wait(left)
+                    # The call may end and one with a shorter deadline begin meanwhile: look again in time for that.
+                    self._wake.wait(min(left, self._period_s))
                     self._wake.clear()
                 elif self.running and self.deadline == deadline:
                     self.epoch += 1

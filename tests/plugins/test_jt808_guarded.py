@@ -23,7 +23,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The codec natively, with undefined behaviour (array bounds included) turned into a crash."""
     program = tmp_path_factory.mktemp("guarded") / "guarded"
     sources = [str(HERE / "jt808_guarded.c"), *(str(FOLDER / source) for source in load_manifest(FOLDER).build.sources)]
-    flags = ["-std=gnu11", "-O1", "-fsanitize=undefined", "-fsanitize-trap=all", f"-I{FOLDER.parent / 'sdk'}"]
+    flags = ["-std=gnu11", "-O1", "-fsanitize=undefined", "-fsanitize-trap=all", f"-I{FOLDER.parent / 'sdk' / 'c'}"]
     subprocess.run([*compiler(), *flags, "-o", str(program), *sources], check=True, env=compiler_environment())
     return program
 

@@ -9,12 +9,13 @@ import msgspec
 import wasmtime
 
 from gateway.core.clock import SystemClock
-from gateway.wasm.engine import make_engine
+from gateway.wasm.config import WasmConfig
 from gateway.wasm.fastcall import CallPath
 from gateway.wasm.host import WasmCodec
 from gateway.wasm.imports import HostServices
 from gateway.wasm.manifest import Caps, Limits, Manifest
-from gateway.wasm.watchdog import Watchdog
+from gateway.wasm.program import Program
+from gateway.wasm.sandbox import Sandbox as SharedSandbox
 
 LIMITS = Limits(memory_mib=2, deadline_ms=20, batch_deadline_ms=50, max_input=65536, max_output=65536)
 
@@ -101,9 +102,10 @@ class Sandbox:
     """Engine and watchdog of one test, and every codec it made."""
 
     def __init__(self, path: CallPath) -> None:
+        self.shared = SharedSandbox(WasmConfig(call_path="public" if path == "public" else "auto"))
         self.path = path
-        self.engine = make_engine()
-        self.watchdog = Watchdog(self.engine.increment_epoch)
+        self.engine = self.shared.engine
+        self.watchdog = self.shared.watchdog
         self.codecs: list[WasmCodec] = []
 
     def codec(
@@ -117,17 +119,17 @@ class Sandbox:
         clock: Any = None,
     ) -> WasmCodec:
         clock = clock or SystemClock()
-        made = WasmCodec(
-            Manifest(id="guest", version="1", license="Apache-2.0", limits=limits, caps=caps),
+        manifest = Manifest(id="guest", version="1", license="Apache-2.0", limits=limits, caps=caps)
+        program = Program(
+            manifest,
             wasmtime.Module(self.engine, wasm),
-            self.watchdog,
+            self.shared,
             HostServices("guest", clock, settings or {}),
-            engine=self.engine,
             granted=caps.asked() if granted is None else granted,
-            path=self.path,
             clock=clock,
-            settings=msgspec.msgpack.encode({"config": settings or {}}),
+            start=msgspec.msgpack.encode({"config": settings or {}}),
         )
+        made = WasmCodec(program)
         self.codecs.append(made)
         return made
 

@@ -141,7 +141,7 @@ def test_one_bad_plugin_of_every_kind_leaves_the_good_one_running(shelf: Shelf) 
     assert "not a module" in reasons["rubbish"]
     assert "imports env.exit" in reasons["foreign"]
     assert "did you mean `length_field`" in reasons["typo"]
-    assert "kind codec, not notify" in reasons["other-kind"]
+    assert "gw_call, which a plugin of kind notify needs" in reasons["other-kind"]
     assert "not the manifest's" in reasons["swapped"]
     assert "gone.json: cannot be read" in reasons["no-vectors"]
     assert "not valid TOML" in reasons["broken"]

@@ -239,11 +239,11 @@ def test_a_plugin_that_does_not_start_again_is_tried_ever_more_rarely(make_codec
     assert codec.stats.calls == calls
     assert codec.stats.strikes == 1
     assert codec.stats.errors == {TRAPPED: 1}
-    first_wait = codec._retry_at - clock.monotonic_s()
+    first_wait = codec.program._retry_at - clock.monotonic_s()
     clock.seconds += first_wait
     with pytest.raises(NotReady):
         codec.decode_batch([b"a"])
-    assert codec._retry_at - clock.monotonic_s() == pytest.approx(2 * first_wait)
+    assert codec.program._retry_at - clock.monotonic_s() == pytest.approx(2 * first_wait)
 
 
 class HandClock:

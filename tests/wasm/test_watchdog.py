@@ -65,6 +65,15 @@ def test_calls_within_their_deadline_get_none(watchdog: Watchdog, ticks: Ticks) 
     assert watchdog.epoch == 0
 
 
+def test_a_short_deadline_after_a_long_one_is_kept(watchdog: Watchdog, ticks: Ticks) -> None:
+    watchdog.begin(perf_counter() + 3600)
+    until(lambda: not watchdog.asleep)
+    sleep(0.01)  # the watchdog waits for the long one
+    watchdog.begin(perf_counter() + 0.01)
+    ticks.wait()
+    watchdog.running = False
+
+
 def test_the_second_overdue_call_gets_its_own_tick(watchdog: Watchdog, ticks: Ticks) -> None:
     for number in range(1, 4):
         watchdog.begin(perf_counter() + 0.01)

@@ -1,0 +1,54 @@
+"""A plugin that answers requests (crypto, notify, parser, algo, report): msgpack in, msgpack out, on one thread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.core.errors import CodecError
+from gateway.wasm.codec import MALFORMED, code_text
+from gateway.wasm.program import Program
+
+
+class WasmCaller:
+    """Calls gw_call. Every call must come from the thread that made its program."""
+
+    def __init__(self, program: Program) -> None:
+        """Wrap a program, which is closed with the caller."""
+        self.program = program
+        self.plugin_id = program.plugin_id
+        self._limits = program.limits
+
+    def close(self) -> None:
+        """Free the program; the caller is of no further use."""
+        self.program.close()
+
+    def call(self, args: Any, budget_s: float, aux: int = 0) -> Any:
+        """Give the plugin arguments and take its answer, both plain data (bytes included).
+
+        budget_s: wall time it may take. Raises CodecError (7 for arguments that cannot be carried, MALFORMED for an
+        answer that is no msgpack), PluginTrapped or NotReady.
+        """
+        try:
+            packed = msgspec.msgpack.encode(args)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise CodecError(7, f"the arguments cannot be carried: {error}") from error
+        return self.unpacked(self.call_packed(packed, budget_s, aux))
+
+    def call_packed(self, args: bytes, budget_s: float, aux: int = 0) -> bytes:
+        """The same in msgpack, unchecked; raises CodecError, PluginTrapped or NotReady."""
+        if len(args) > self._limits.max_input:
+            raise CodecError(4, f"the arguments are larger than the plugin's max_input {self._limits.max_input}")
+        return self.program.ask("gw_call", args, aux, budget_s)
+
+    def unpacked(self, answer: bytes) -> Any:
+        """An answer as plain data; raises CodecError where it is none."""
+        try:
+            return msgspec.msgpack.decode(answer, ext_hook=_refuse)
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
+            raise CodecError(MALFORMED, f"plugin {self.plugin_id}: {code_text(MALFORMED)}") from None
+
+
+def _refuse(code: int, _data: memoryview) -> Any:
+    raise ValueError(f"extension type {code}")

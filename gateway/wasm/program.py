@@ -1,0 +1,241 @@
+"""A plugin's module linked into one thread's sandbox, with the instance that is alive at present.
+
+Owns the life of instances: spawn, discard after a trap, respawn with back-off, strikes. What a call means is its
+callers' business (`WasmCodec`, `WasmCaller`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import structlog
+import wasmtime
+
+from gateway.core.clock import Clock
+from gateway.core.errors import CodecError, ConfigError, NotReady, PluginTrapped
+from gateway.wasm.abi import check_exports, check_imports
+from gateway.wasm.codec import MALFORMED, TRAPPED, code_text
+from gateway.wasm.fastcall import GuestTrap
+from gateway.wasm.imports import HostServices
+from gateway.wasm.instance import BAD_POINTER, GuestResult, Instance
+from gateway.wasm.manifest import Manifest
+from gateway.wasm.sandbox import Sandbox
+from gateway.wasm.stats import PluginStats
+
+log = structlog.get_logger(__name__)
+
+STRIKE_WINDOW_S = 60.0
+
+_FIRST_RETRY_S = 0.1
+_LONGEST_RETRY_S = 30.0
+_MOST_STRIKES_KEPT = 1000
+
+
+class Down(Exception):
+    """There is no instance, and it is not yet time to try again."""
+
+
+class Program:
+    """A plugin that can be called. Every call must come from the thread that made it."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        module: wasmtime.Module,
+        sandbox: Sandbox,
+        services: HostServices,
+        *,
+        granted: frozenset[str],
+        clock: Clock,
+        start: bytes,
+        stats: PluginStats | None = None,
+    ) -> None:
+        """Check the module against ABI and grants, link it and start it.
+
+        start: msgpack for gw_init. stats: counters to go on with. Raises ConfigError (not a plugin we take), CodecError
+        (it refused its configuration) or PluginTrapped (it failed while starting).
+        """
+        self.manifest = manifest
+        self.plugin_id = manifest.id
+        self.limits = manifest.limits
+        self.stats = stats or PluginStats()
+        self.path = sandbox.path
+        self._sandbox = sandbox
+        self._module = module  # the sandbox lends it to others while this one lives
+        self._clock = clock
+        self._start = start
+        self._services = services
+        self._strikes: deque[float] = deque(maxlen=_MOST_STRIKES_KEPT)
+        self._retry_at = 0.0
+        self._failed_starts = 0
+        self._instance: Instance | None = None
+        check_exports(module, manifest.kind)
+        check_imports(module, manifest.caps.asked(), granted)
+        self._linker = wasmtime.Linker(sandbox.engine)
+        try:
+            services.link(self._linker, module)
+            self._program = self._linker.instantiate_pre(module)
+        except wasmtime.WasmtimeError as error:
+            self._linker.close()
+            raise ConfigError("the module's imports cannot be satisfied") from error
+        sandbox.watchdog.watch(min(self.limits.deadline_ms, self.limits.start_deadline_ms) / 1000)
+        try:
+            self._instance = self._spawn()
+        except GuestTrap as trap:
+            self.close()
+            raise PluginTrapped(TRAPPED, f"failed while starting: {trap}") from None
+        except (ConfigError, CodecError):
+            self.close()
+            raise
+        self._exports = frozenset(export.name for export in module.exports if export.name is not None)
+
+    def close(self) -> None:
+        """Free the instance and what links it to the host; the program is of no further use."""
+        if self._instance is not None:
+            self._instance.close()
+            self._instance = None
+        self._retry_at = float("inf")
+        if hasattr(self, "_program"):
+            self._program.close()
+        # A closure in a linker is invisible to the garbage collector: without this each plugin leaks its linker.
+        self._linker.close()
+
+    @property
+    def memory_bytes(self) -> int:
+        """Linear memory of the present instance."""
+        return 0 if self._instance is None else self._instance.memory_bytes
+
+    @property
+    def log_lines_dropped(self) -> int:
+        """Lines the plugin logged over its allowance."""
+        return self._services.log_lines_dropped
+
+    def exports(self, name: str) -> bool:
+        """Whether the module has an optional export."""
+        return name in self._exports
+
+    def strikes_in(self, window_s: float = STRIKE_WINDOW_S) -> int:
+        """Strikes within the last seconds: what a quarantine goes by."""
+        since = self._clock.monotonic_s() - window_s
+        return sum(at >= since for at in self._strikes)
+
+    def strike(self, what: str) -> None:
+        """Count a fault of the plugin."""
+        self.stats.strikes += 1
+        self._strikes.append(self._clock.monotonic_s())
+        if self.strikes_in() in {1, 10, 100}:  # said early, then ever more rarely: the counter tells the rest
+            log.warning("plugin failed", plugin=self.plugin_id, what=what, strikes_last_minute=self.strikes_in())
+
+    def call(self, name: str, data: bytes, last: int, budget_s: float) -> GuestResult:
+        """Call an export (ptr, len, x); after a GuestTrap, which is raised on, the instance is gone. Raises Down.
+
+        Once in a blue moon the watchdog's tick for one call comes only after the next has begun and ends that one
+        early: such a call is made again, since nothing is wrong with it.
+        """
+        while True:
+            instance = self._live()
+            if instance is None:
+                raise Down
+            self.stats.calls += 1
+            try:
+                return instance.call(name, data, last, budget_s)
+            except GuestTrap as trap:
+                self._lost(trap)
+                if not trap.early:
+                    raise
+
+    def ask(self, name: str, data: bytes, last: int, budget_s: float) -> bytes:
+        """Call for one answer: its bytes. Raises CodecError, PluginTrapped (and counts a strike) or NotReady."""
+        try:
+            code, answer = self.call(name, data, last, budget_s)
+        except Down:
+            raise self.not_ready() from None
+        except GuestTrap as trap:
+            self.strike(f"{trap} in {name}")
+            raise PluginTrapped(TRAPPED, f"plugin {self.plugin_id} trapped: {trap}") from None
+        if code == BAD_POINTER:
+            raise CodecError(MALFORMED, f"plugin {self.plugin_id}: {code_text(MALFORMED)}")
+        if code:
+            words = self._last_error()
+            raise CodecError(code, f"plugin {self.plugin_id}: {code_text(code)}{': ' + words if words else ''}")
+        return answer
+
+    def not_ready(self) -> NotReady:
+        """What to raise while there is no instance."""
+        return NotReady(f"plugin {self.plugin_id} failed and does not start again")
+
+    # -- state over a reload --------------------------------------------------------------------------------------
+
+    def save_state(self) -> bytes | None:
+        """What gw_state_save gives; None where there is none, or the plugin cannot give it. Never raises."""
+        if self._instance is None or not self.exports("gw_state_save"):
+            return None
+        try:
+            code, state = self._instance.save_state(self.limits.start_deadline_ms / 1000)
+        except GuestTrap as trap:
+            self._lost(trap)
+            self.strike(f"{trap} in gw_state_save")
+            return None
+        return None if code else state
+
+    def load_state(self, state: bytes) -> bool:
+        """Hand a saved state over before the first call; whether the plugin took it. Never raises."""
+        if self._instance is None or not self.exports("gw_state_load") or len(state) > self.limits.max_input:
+            return False
+        try:
+            return self._instance.load_state(state, self.limits.start_deadline_ms / 1000)
+        except GuestTrap as trap:
+            self._lost(trap)
+            self.strike(f"{trap} in gw_state_load")
+            return False
+
+    # -- life of the instance -------------------------------------------------------------------------------------
+
+    def _last_error(self) -> str:
+        try:
+            return "" if self._instance is None else self._instance.last_error()
+        except GuestTrap as trap:
+            self._lost(trap)
+            return ""
+
+    def _spawn(self) -> Instance:
+        instance = Instance(
+            self._program,
+            self._sandbox.engine,
+            self._sandbox.watchdog,
+            self.limits,
+            self.stats,
+            path=self.path,
+            wasi=self.manifest.caps.wasi,
+        )
+        try:
+            instance.start(self._start, self.limits.start_deadline_ms / 1000)
+        except BaseException:
+            instance.close()
+            raise
+        return instance
+
+    def _live(self) -> Instance | None:
+        """The instance; where the last one was lost, a new one, unless it keeps failing to start."""
+        if self._instance is None and self._clock.monotonic_s() >= self._retry_at:
+            try:
+                self._instance = self._spawn()
+            except (GuestTrap, CodecError, ConfigError) as error:
+                self._failed_starts += 1
+                wait_s = min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2 ** min(self._failed_starts, 16))
+                self._retry_at = self._clock.monotonic_s() + wait_s
+                log.error("a plugin does not start again", plugin=self.plugin_id, reason=str(error), retry_in_s=wait_s)
+            else:
+                self._failed_starts = 0
+                self.stats.respawns += 1
+        return self._instance
+
+    def _lost(self, trap: GuestTrap) -> None:
+        """Discard the instance; the next call spawns another."""
+        if not trap.timed_out:
+            self.stats.traps += 1
+        elif not trap.early:
+            self.stats.kills += 1
+        if self._instance is not None:
+            self._instance.close()
+            self._instance = None
