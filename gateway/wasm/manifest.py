@@ -112,6 +112,7 @@ class Build(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sources: files of the folder; `upstream/...` are those of the fetched archive, below its top folder.
     flags: extra compiler flags, after the standard ones. generated: files that a Python script of the folder prints
         before the compiler runs (`{"tables.h" = "tables.py"}`); they lie in a scratch folder, not beside the sources.
+    libc: compile C against wasi-libc, as a WASI reactor. What the module then imports of WASI needs `caps.wasi`.
     """
 
     language: Language = "c"
@@ -119,6 +120,7 @@ class Build(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     flags: tuple[str, ...] = ()
     generated: dict[FileName, FileName] = {}
     upstream: Upstream | None = None
+    libc: bool = False
 
 
 class Vector(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""Builds plugins from their C sources with the zig toolchain of the `ziglang` wheel.
+"""Builds plugins from their sources.
 
 A built module carries the digest of what it was built from in a custom section, so that it is built again exactly when
 sources, headers, flags or compiler differ. Knows no host.
@@ -7,54 +7,53 @@ sources, headers, flags or compiler differ. Knows no host.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import gateway
 from gateway.core.errors import ConfigError
-from gateway.wasm.manifest import MANIFEST_NAME, Manifest, load_manifest, plugin_folders
+from gateway.wasm.manifest import MANIFEST_NAME, Build, load_manifest, plugin_folders
+from gateway.workbench.compilers import C_FLAGS, C_FREESTANDING, C_LIBC, C_LINK_FLAGS, Sources, c_steps
+from gateway.workbench.toolchains import (
+    Tell,
+    run_tool,
+    tell_on_stderr,
+    zig_command,
+    zig_environment,
+    zig_version,
+)
+from gateway.workbench.upstream import upstream_folder
 
 SECTION = b"gw1.build"
-_TARGET_FLAGS = (
-    "--target=wasm32-freestanding",
-    "-nostdlib",
-    "-std=c11",
-    "-O2",
-    "-fno-sanitize=undefined",
-    "-Wall",
-    "-Wextra",
-    "-Wno-unused-parameter",
-    "-Wl,--no-entry",
-    "-Wl,--strip-all",
-    "-Wl,-z,stack-size=262144",
-)
+UPSTREAM = "upstream/"
+"""What begins the name of a source from the fetched archive."""
 _TIMEOUT_S = 300.0
-"""The first run builds a part of the toolchain; a machine with one slow core needs minutes for it."""
-_SHOWN_CHARS = 4000
+"""One command. The first run builds a part of the toolchain; a machine with one slow core needs minutes for it."""
+_GENERATE_TIMEOUT_S = 60.0
+_MOST_GENERATED_BYTES = 16 << 20
 
 
-def build_plugin(folder: Path, *, force: bool = False) -> Path:
-    """Build one plugin's module unless it is up to date, and return its path.
+def build_plugin(folder: Path, *, force: bool = False, tell: Tell = tell_on_stderr) -> Path:
+    """Build one plugin's module unless it is up to date, and return its path; of one with a runtime, its script's.
 
     Raises ConfigError with the compiler's words, or saying how to get the compiler.
     """
+    folder = folder.resolve()
     manifest = load_manifest(folder)
+    if manifest.script is not None:
+        return _present(folder / manifest.script, "`script`", folder)
     target = folder / manifest.wasm_name
     if not manifest.build.sources:
         if target.exists():
             return target
         raise ConfigError(f"{folder / MANIFEST_NAME}: no `build.sources`, and {target.name} is not there")
-    includes = [folder, *sdk_folders(folder)]
-    sources = _sources(folder, manifest)
-    digest = _digest(sources, includes, manifest.build.flags)
-    if force or not target.exists() or built_digest(target.read_bytes()) != digest:
-        _compile(folder, sources, includes, manifest.build.flags, target, digest)
+    with tempfile.TemporaryDirectory(prefix="gateway-build-") as name:
+        scratch = Path(name).resolve()
+        sources = _sources(folder, manifest.build, scratch, tell)
+        digest = _digest(sources, manifest.build)
+        if force or not target.exists() or built_digest(target.read_bytes()) != digest:
+            _compile(sources, scratch, target, digest)
     return target
 
 
@@ -71,15 +70,12 @@ def sdk_folders(folder: Path) -> list[Path]:
 
 def compiler() -> list[str]:
     """The command of the C compiler; raises ConfigError where it is not installed."""
-    if importlib.util.find_spec("ziglang") is None:
-        raise ConfigError("the plugin compiler is not installed; run `make setup`, or `pip install ziglang`")
-    return [sys.executable, "-m", "ziglang", "cc"]
+    return [*zig_command(), "cc"]
 
 
 def compiler_environment() -> dict[str, str]:
     """Environment for the compiler, with its cache outside any source tree."""
-    cache = str(_cache_folder())
-    return {**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
+    return zig_environment()
 
 
 def built_digest(module: bytes) -> str | None:
@@ -90,64 +86,88 @@ def built_digest(module: bytes) -> str | None:
     return tail[len(head) :].decode("ascii", "replace") if tail.startswith(head) else None
 
 
-def _cache_folder() -> Path:
-    if sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK):
-        return Path(sys.prefix) / ".zig-cache"
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-    return Path(home) / "flux-gateway" / "zig"
+def _sources(folder: Path, build: Build, scratch: Path, tell: Tell) -> Sources:
+    """Everything that the module is made of, with what must be fetched or generated for it."""
+    generated = scratch / "generated"
+    for name, script in build.generated.items():
+        _generate(folder, generated / name, _present(folder / script, "`build.generated`", folder))
+    includes = [folder, generated, *sdk_folders(folder)]
+    foreign: list[Path] = []
+    foreign_includes: list[Path] = []
+    if build.upstream is not None:
+        upstream = upstream_folder(build.upstream, tell)
+        names = [name.removeprefix(UPSTREAM) for name in build.sources if name.startswith(UPSTREAM)]
+        foreign = [_present(upstream / name, "`build.sources`", folder) for name in names]
+        foreign_includes = list(dict.fromkeys([upstream, *(source.parent for source in foreign)]))
+    own = [name for name in build.sources if build.upstream is None or not name.startswith(UPSTREAM)]
+    return Sources(
+        folder=folder,
+        files=tuple(_present(folder / name, "`build.sources`", folder) for name in own),
+        foreign=tuple(foreign),
+        includes=tuple(includes),
+        foreign_includes=tuple(foreign_includes),
+        flags=build.flags,
+        libc=build.libc,
+    )
 
 
-def _sources(folder: Path, manifest: Manifest) -> list[Path]:
-    sources = [folder / name for name in manifest.build.sources]
-    for source in sources:
-        if not source.is_file():
-            raise ConfigError(f"{folder / MANIFEST_NAME}: `build.sources` names {source.name}, which is not there")
-    return sources
+def _present(path: Path, key: str, folder: Path) -> Path:
+    if not path.is_file():
+        raise ConfigError(f"{folder / MANIFEST_NAME}: {key} names {path.name}, which is not there")
+    return path
 
 
-def _digest(sources: list[Path], includes: list[Path], flags: tuple[str, ...]) -> str:
-    try:
-        tool = version("ziglang")
-    except importlib.metadata.PackageNotFoundError:
-        tool = "none"
-    digest = hashlib.sha256(repr((tool, _TARGET_FLAGS, flags)).encode())
-    for path in (*sources, *_headers(includes)):
-        digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
+def _generate(folder: Path, to: Path, script: Path) -> None:
+    """Write what a script of the plugin prints. It runs isolated: what it imports is Python's own, not the caller's."""
+    what = f"{folder.name}: {script.name}"
+    printed = run_tool([sys.executable, "-I", str(script)], what, timeout_s=_GENERATE_TIMEOUT_S, cwd=folder)
+    if len(printed) > _MOST_GENERATED_BYTES:
+        raise ConfigError(f"{what} prints more than {_MOST_GENERATED_BYTES} bytes")
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_bytes(printed)
+
+
+def _digest(sources: Sources, build: Build) -> str:
+    upstream = None if build.upstream is None else build.upstream.sha256
+    standard = (*C_FLAGS, *C_LINK_FLAGS, *(C_LIBC if sources.libc else C_FREESTANDING))
+    recipe = (build.language, zig_version(), standard, sources.flags, upstream, build.sources)
+    digest = hashlib.sha256(repr(recipe).encode())
+    for path in sources.files:
+        digest.update(f"\0{path.relative_to(sources.folder)}\0".encode() + path.read_bytes())
+    for folder in sources.includes:
+        for path in _headers(folder):
+            digest.update(f"\0{path.relative_to(folder)}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def _headers(includes: list[Path]) -> Iterator[Path]:
-    for folder in includes:
-        yield from sorted(folder.glob("**/*.h"))
+def _headers(folder: Path) -> list[Path]:
+    hidden = (path for path in folder.glob("**/*.h") if path.is_file())
+    return sorted(path for path in hidden if not any(part[0] == "." for part in path.relative_to(folder).parts))
 
 
-def _compile(
-    folder: Path, sources: list[Path], includes: list[Path], flags: tuple[str, ...], target: Path, digest: str
-) -> None:
-    command = [*compiler(), *_TARGET_FLAGS, *flags, *(f"-I{place}" for place in includes)]
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
-        made = Path(scratch) / target.name
-        command += ["-o", str(made), *map(str, sources)]
-        try:
-            done = subprocess.run(  # noqa: S603 - the command is ours, its flags are the plugin author's
-                command,
-                env=compiler_environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise ConfigError(f"{folder.name}: the compiler did not finish in {_TIMEOUT_S:.0f} s") from None
-        if done.returncode or not made.exists():
-            raise ConfigError(f"{folder.name}: does not compile:\n{done.stderr.strip()[:_SHOWN_CHARS]}")
-        with made.open("ab") as module:
-            module.write(_section(digest))
-        made.chmod(0o644)
+def _compile(sources: Sources, scratch: Path, target: Path, digest: str) -> None:
+    made = scratch / target.name
+    for step in c_steps(sources, scratch, made):
+        what = f"{sources.folder.name}: the compiler"
+        run_tool(step.command, what, timeout_s=_TIMEOUT_S, env=step.environment)
+    if not made.exists():
+        raise ConfigError(f"{sources.folder.name}: the compiler made no module")
+    _put(target, made.read_bytes() + _section(digest))
+
+
+def _put(target: Path, data: bytes) -> None:
+    """Replace a file in one step: whoever reads it meanwhile has the old or the new one, never a part."""
+    try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".built-", delete=False) as file:
+            file.write(data)
+        made = Path(file.name)
+        made.chmod(0o644)
         made.replace(target)
+    except OSError as error:
+        raise ConfigError(
+            f"{target}: cannot be written: {error.strerror}; copy the plugin's folder and build it there"
+        ) from error
 
 
 def _section(digest: str) -> bytes:

@@ -6,11 +6,12 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gateway.core.errors import ConfigError
 from gateway.wasm.manifest import plugin_folders
-from gateway.workbench import build
+from gateway.workbench import build, compilers
 from gateway.workbench.build import build_all, build_plugin, built_digest
 
 needs_compiler = pytest.mark.skipif(
@@ -77,9 +78,73 @@ def test_every_plugin_of_a_folder_is_built(tmp_path: Path) -> None:
 
 
 def test_a_missing_compiler_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(ConfigError, match="pip install ziglang"):
         build_plugin(make(tmp_path))
+
+
+@needs_compiler
+def test_what_a_script_prints_is_a_header_and_a_changed_print_is_a_new_module(tmp_path: Path) -> None:
+    folder = make(tmp_path, source='#include "tables.h"\n' + _SOURCE.replace("heartbeat", '" WORD "'))
+    manifest = _MANIFEST.format("beat") + 'generated = { "tables.h" = "tables.py" }\n'
+    (folder / "plugin.toml").write_text(manifest)
+    (folder / "words.txt").write_text("event")
+    (folder / "tables.py").write_text(
+        "from pathlib import Path\nword = (Path(__file__).parent / 'words.txt').read_text()\n"
+        "print(f'#define WORD \"{word}\"')\n"
+    )
+    first = build_plugin(folder).read_bytes()
+    assert b"event" in first
+    made_at = (folder / "beat.wasm").stat().st_mtime_ns
+    build_plugin(folder)
+    assert (folder / "beat.wasm").stat().st_mtime_ns == made_at
+    (folder / "words.txt").write_text("report")
+    assert b"report" in build_plugin(folder).read_bytes()
+    assert not (folder / "tables.h").exists()
+
+
+def test_a_script_that_fails_is_shown_with_its_words(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    (folder / "plugin.toml").write_text(_MANIFEST.format("beat") + 'generated = { "tables.h" = "tables.py" }\n')
+    with pytest.raises(ConfigError, match=r"`build\.generated` names tables\.py, which is not there"):
+        build_plugin(folder)
+    (folder / "tables.py").write_text("raise SystemExit('the table is empty')\n")
+    with pytest.raises(ConfigError, match=r"(?s)beat: tables\.py failed:.*the table is empty"):
+        build_plugin(folder)
+
+
+@needs_compiler
+def test_a_plugin_may_use_the_c_library(tmp_path: Path) -> None:
+    source = "#include <stdlib.h>\n#include <stdio.h>\n" + _SOURCE.replace(
+        "gw_map(out, 1);", 'char *text = malloc(64); snprintf(text, 64, "%u", len); gw_map(out, 1);'
+    )
+    folder = make(tmp_path, source=source)
+    (folder / "plugin.toml").write_text(_MANIFEST.format("beat") + "libc = true\n")
+    module = build_plugin(folder).read_bytes()
+    assert b"_initialize" in module
+
+
+@needs_compiler
+def test_the_same_sources_in_another_folder_give_the_same_bytes(tmp_path: Path) -> None:
+    source = _SOURCE.replace("gw_map(out, 1);", 'gw_map(out, 2); gw_key(out, "device"); gw_cstr(out, __FILE__);')
+    modules = []
+    for place in ("here", "a longer way"):
+        (tmp_path / place).mkdir()
+        modules.append(build_plugin(make(tmp_path / place, source=source)).read_bytes())
+    assert modules[0] == modules[1]
+    assert str(tmp_path).encode() not in modules[0]
+
+
+def test_a_plugin_with_a_runtime_builds_nothing(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    (folder / "plugin.toml").write_text(
+        'id = "beat"\nversion = "1"\nlicense = "MIT"\nruntime = "lorawan-js"\nscript = "codec.js"\n'
+    )
+    with pytest.raises(ConfigError, match=r"`script` names codec\.js, which is not there"):
+        build_plugin(folder)
+    (folder / "codec.js").write_text("")
+    assert build_plugin(folder) == folder / "codec.js"
+    assert not list(folder.glob("*.wasm"))
 
 
 def test_a_missing_source_is_named(tmp_path: Path) -> None:
@@ -98,14 +163,17 @@ def test_a_plugin_without_sources_is_what_it_is_or_nothing(tmp_path: Path) -> No
     assert build_plugin(folder) == folder / "beat.wasm"
 
 
-def test_a_compiler_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(build, "compiler", lambda: ["sleep", "60", "#"])
+def test_a_compiler_that_hangs_is_ended_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = tmp_path / "child"
+    monkeypatch.setattr(build, "_TIMEOUT_S", 0.5)
+    # The grandchild holds the pipes open: were it left alive, the build would wait for it.
+    script = f"sleep 600 & echo $! > {child}; wait"
+    monkeypatch.setattr(compilers, "zig_command", lambda: ["sh", "-c", script])
     folder = make(tmp_path)
-    monkeypatch.setattr(build, "compiler", lambda: ["sh", "-c", "sleep 60"])
-    with pytest.raises(ConfigError, match="did not finish"):
+    with pytest.raises(ConfigError, match=r"did not finish in 0\.5 s"):
         build_plugin(folder)
     assert not (folder / "beat.wasm").exists()
+    assert not psutil.pid_exists(int(child.read_text())) or psutil.Process(int(child.read_text())).status() == "zombie"
 
 
 def test_a_module_made_elsewhere_has_no_digest() -> None:
