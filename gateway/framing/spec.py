@@ -18,6 +18,7 @@ from gateway.framing.flag_escape import FlagEscapeFramer
 from gateway.framing.framer import Framer
 from gateway.framing.gap import GapFramer
 from gateway.framing.length_field import LengthFieldFramer
+from gateway.framing.marked_length import MarkedLengthFramer, MarkPattern
 from gateway.framing.passthrough import PassthroughFramer
 
 Byte: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=0xFF)]
@@ -70,6 +71,11 @@ class LengthFieldSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """`length_field`: a frame is (value of the field) + adjustment + (bytes up to the field's end) long.
 
     offset: bytes before the field. width: bytes of the field. strip: bytes cut off each frame's front.
+    start: hex of what every frame starts with, `..` for any byte, such as `"68............68"`; with it, what stands
+        between frames is skipped and counted, and a frame that cannot be one is looked for anew. Without it, the first
+        wrong byte ends the connection.
+    end: hex of what every frame ends with. preamble: the byte that may stand before a start, which is no fault.
+    max_noise_bytes: skipped in a row without a frame, after which the connection ends.
     """
 
     offset: Annotated[int, msgspec.Meta(ge=0, le=65536)] = 0
@@ -77,13 +83,27 @@ class LengthFieldSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     endian: Literal["big", "little"] = "big"
     adjustment: Annotated[int, msgspec.Meta(ge=-16 * 1024 * 1024, le=16 * 1024 * 1024)] = 0
     strip: Annotated[int, msgspec.Meta(ge=0, le=65536)] = 0
+    start: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-fA-F]{2}([0-9a-fA-F]{2}|\.\.){0,31})?$")] = ""
+    end: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-fA-F]{2}){0,4}$")] = ""
+    preamble: Byte | None = None
     max_frame_bytes: FrameBytes = DEFAULT_MAX_FRAME_BYTES
+    max_noise_bytes: FrameBytes = DEFAULT_MAX_FRAME_BYTES
 
     def __post_init__(self) -> None:
-        """Refuse a header or a strip that no frame can hold."""
-        for name, need in (("offset + width", self.offset + self.width), ("strip", self.strip)):
+        """Refuse a header or a strip that no frame can hold, and marks that nothing would look for."""
+        header = self.offset + self.width
+        marked = max(header, len(self.start) // 2) + len(self.end) // 2
+        for name, need in (("offset + width", header), ("header and end", marked), ("strip", self.strip)):
             if need > self.max_frame_bytes:
                 raise ValueError(f"{name} ({need} bytes) is over max_frame_bytes {self.max_frame_bytes}")
+        if not self.start and (self.end or self.preamble is not None):
+            raise ValueError("end and preamble need a start")
+
+    @property
+    def start_bytes(self) -> MarkPattern:
+        """The start mark byte by byte, None for any."""
+        pairs = (self.start[at : at + 2] for at in range(0, len(self.start), 2))
+        return tuple(None if pair == ".." else int(pair, 16) for pair in pairs)
 
 
 class FlagEscapeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="flag_escape"):
@@ -162,9 +182,7 @@ def framer_for(spec: FramingSpec) -> Framer:
         case DelimiterSpec():
             return DelimiterFramer(spec.octets, spec.max_frame_bytes)
         case LengthFieldSpec():
-            return LengthFieldFramer(
-                spec.offset, spec.width, spec.endian, spec.adjustment, spec.strip, spec.max_frame_bytes
-            )
+            return _length_framer(spec)
         case FlagEscapeSpec():
             return FlagEscapeFramer(spec.flag, spec.escape, dict(spec.escapes), spec.max_frame_bytes)
         case GapSpec():
@@ -173,3 +191,11 @@ def framer_for(spec: FramingSpec) -> Framer:
             return PassthroughFramer(spec.max_frame_bytes)
         case _:
             assert_never(spec)
+
+
+def _length_framer(spec: LengthFieldSpec) -> Framer:
+    field = (spec.offset, spec.width, spec.endian, spec.adjustment, spec.strip, spec.max_frame_bytes)
+    if not spec.start:
+        return LengthFieldFramer(*field)
+    end = bytes.fromhex(spec.end)
+    return MarkedLengthFramer(spec.start_bytes, end, spec.preamble, *field, spec.max_noise_bytes)

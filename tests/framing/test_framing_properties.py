@@ -34,6 +34,10 @@ SPLIT_BLIND: dict[str, FramingSpec] = {
     "length_4_whole": LengthFieldSpec(width=4, adjustment=-4, max_frame_bytes=MOST),
     "length_8": LengthFieldSpec(width=8, max_frame_bytes=MOST),
     "strip_over_header": LengthFieldSpec(width=1, strip=3, max_frame_bytes=MOST),
+    "marked": LengthFieldSpec(
+        start="7e..7d", end="0a", preamble=0xFF, offset=3, width=1, adjustment=1, strip=1, max_frame_bytes=MOST
+    ),
+    "marked_noisy": LengthFieldSpec(start="7e", width=1, offset=1, max_frame_bytes=MOST, max_noise_bytes=8),
     "jt808": FlagEscapeSpec(max_frame_bytes=MOST),
     "slip": FlagEscapeSpec(flag=0x0A, escape=0x01, escapes=((0x7E, 0x01), (0x7D, 0x0A)), max_frame_bytes=MOST),
 }
@@ -87,7 +91,7 @@ def test_one_byte_at_a_time_gives_the_same_frames_and_faults(name: str, stream: 
 def test_any_bytes_give_frames_or_a_framing_error(name: str, chunks: list[bytes]) -> None:
     result = outcome(framer_for(ALL_SPECS[name]), chunks)
     assert all(len(frame) <= MOST for frame in result.frames)
-    assert result.fault in {None, "frame_too_long", "bad_length", "no_flag"}
+    assert result.fault in {None, "frame_too_long", "bad_length", "no_flag", "no_start"}
 
 
 @pytest.mark.parametrize("name", ALL_SPECS)
@@ -107,12 +111,19 @@ ENCODERS: dict[str, tuple[FramingSpec, Callable[[bytes], bytes]]] = {
     "delimiter": (DelimiterSpec(delimiter="\r\n"), lambda frame: frame.replace(b"\n", b"_").replace(b"\r", b"_")),
     "length": (LengthFieldSpec(width=2, strip=2), lambda frame: frame),
     "length_of_all": (LengthFieldSpec(offset=1, width=4, endian="little", adjustment=-5, strip=5), lambda frame: frame),
+    "dlt645": (
+        LengthFieldSpec(start="68............68", end="16", preamble=0xFE, offset=9, width=1, adjustment=2),
+        lambda frame: (
+            b"\x68\x01\x02\x03\x04\x05\x06\x68\x91" + bytes((min(len(frame), 255),)) + frame[:255] + b"\0\x16"
+        ),
+    ),
     "jt808": (FlagEscapeSpec(), lambda frame: frame),
 }
 WIRE: dict[str, Callable[[bytes], bytes]] = {
     "fixed": lambda frame: frame,
     "delimiter": lambda frame: frame + b"\r\n",
     "length": lambda frame: len(frame).to_bytes(2, "big") + frame,
+    "dlt645": lambda frame: b"\xfe\xfe" + frame,
     "length_of_all": lambda frame: b"*" + (len(frame) + 5).to_bytes(4, "little") + frame,
     "jt808": stuffed,
 }
