@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.config import LATER, PREFIX, GatewayConfig, ProductEntry
 from gateway.listeners.tcp import TcpListenerConfig
+from gateway.sinks.jsonl import JsonLinesConfig
 
 PAGE = Path(__file__).parent / "configuration.md"
 HEAD = """# Configuration
@@ -47,6 +48,8 @@ def _sections() -> Iterator[str]:
             continue
         if field.name == "listeners":
             yield from _section("listeners.NAME", TcpListenerConfig)
+        elif field.name == "sinks":
+            yield from _section("sinks.NAME", JsonLinesConfig)
         elif field.name == "products":
             yield from _section("products.ID", ProductEntry)
         else:

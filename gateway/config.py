@@ -82,12 +82,13 @@ class ProductEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole configuration. `listeners` stays plain here: each kind of listener knows its own keys."""
+    """The whole configuration. `listeners` and `sinks` stay plain here: each kind of them knows its own keys."""
 
     server: ServerConfig = ServerConfig()
     http: HttpConfig = HttpConfig()
     identity: IdentityConfig = IdentityConfig()
     listeners: dict[str, dict[str, Any]] = {}
+    sinks: dict[str, dict[str, Any]] = {}
     backlog: BacklogConfig = BacklogConfig()
     pipeline: PipelineConfig = PipelineConfig()
     plugins: PluginsConfig = PluginsConfig()

@@ -39,7 +39,7 @@ def create_app(parts: Parts, config: HttpConfig) -> web.Application:
     app[STREAMS] = streams
     app[REGISTRY] = registry_of(parts.samples, wall.samples, streams.samples)
     for path, view in ROUTES.items():
-        app.router.add_view(path, view)
+        app.router.add_view(path.replace("{path}", "{path:.+}"), view)  # an extension's own path has slashes
     add_pages(app, parts.version)
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.append(_close_streams)

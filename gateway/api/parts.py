@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -12,6 +12,7 @@ from gateway.core.bus import Bus
 from gateway.core.clock import Clock
 from gateway.core.metrics import Samples
 from gateway.core.scope import Scope
+from gateway.extensions.discovery import Extensions
 from gateway.identity.access import Access
 from gateway.identity.logins import Logins
 from gateway.identity.model import AuditRepository
@@ -294,3 +295,4 @@ class Parts:
     health: Health
     bus: Bus
     samples: Samples
+    extensions: Extensions = field(default_factory=Extensions)

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.api import alarms, auth, automation, devices, machine, operations, products, stream, telemetry, users
+from gateway.api import (
+    alarms,
+    auth,
+    automation,
+    devices,
+    extensions,
+    machine,
+    operations,
+    products,
+    stream,
+    telemetry,
+    users,
+)
 from gateway.api.views import Resource
 
 PREFIX: Final = "/api/v1"
@@ -36,6 +48,8 @@ ROUTES: Final[dict[str, type[Resource]]] = {
     f"{PREFIX}/plugins/{{plugin_id}}": machine.PluginView,
     f"{PREFIX}/plugins/{{plugin_id}}/decode": machine.DecodeView,
     f"{PREFIX}/plugins/{{plugin_id}}/encode": machine.EncodeView,
+    f"{PREFIX}/extensions": extensions.ExtensionsView,
+    f"{PREFIX}/extensions/{{extension}}/{{path}}": extensions.ExtensionView,
     f"{PREFIX}/rules": automation.RulesView,
     f"{PREFIX}/rules/{{name}}": automation.RuleView,
     f"{PREFIX}/rules/{{name}}/restart": automation.RuleRestartView,

@@ -79,14 +79,7 @@ class JsonBody(BodyGetter):  # type: ignore[misc]  # aiohttp-pydantic publishes 
 
     @override
     async def inject(self, request: web.Request, args_view: list[Any], kwargs_view: dict[str, Any]) -> None:
-        if request.content_type != "application/json":
-            raise UnsupportedType("the body must be application/json")
-        try:
-            async with asyncio.timeout(request.app[CONFIG].body_s):
-                raw = await request.read()
-        except TimeoutError as late:
-            raise SlowBody("the request body did not arrive in time") from late
-        kwargs_view[self.arg_name] = self.model.model_validate(_json_object(raw))
+        kwargs_view[self.arg_name] = self.model.model_validate(await json_body(request))
 
 
 class StrictQuery(QueryGetter):  # type: ignore[misc]  # aiohttp-pydantic publishes no types
@@ -232,6 +225,18 @@ def check_query(request: web.Request, declared: Iterable[str]) -> None:
         if "\x00" in value:
             # SQL's LIKE ends a pattern there: the rest of the filter would not count.
             raise Rejected(f"{name}: a NUL character cannot be part of it")
+
+
+async def json_body(request: web.Request) -> dict[str, Any]:
+    """The body as a JSON object. Raises UnsupportedType, SlowBody, MalformedBody, Rejected."""
+    if request.content_type != "application/json":
+        raise UnsupportedType("the body must be application/json")
+    try:
+        async with asyncio.timeout(request.app[CONFIG].body_s):
+            raw = await request.read()
+    except TimeoutError as late:
+        raise SlowBody("the request body did not arrive in time") from late
+    return _json_object(raw)
 
 
 def _json_object(raw: bytes) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from gateway import __version__
 from gateway.api.health import HealthSampler
 from gateway.app.automation import Automation
 from gateway.app.desk import PluginDesk
+from gateway.app.edges import Edges
 from gateway.app.listeners import ListenerFleet
 from gateway.app.products import declared_products
 from gateway.app.samples import Figures
@@ -31,7 +32,6 @@ from gateway.core.clock import Clock, SystemClock
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.core.log import set_up
 from gateway.core.tasks import Supervisor
-from gateway.extensions.discovery import extension_manager, listener_kinds
 from gateway.storage.database import Database
 from gateway.storage.retention import Retention
 from gateway.storage.writer import JournalWriter
@@ -120,10 +120,10 @@ class Gateway:
             await automation.start(stack)
             supervisor.start("retention", Retention(database, config.retention).run)
 
-            kinds = listener_kinds(extension_manager())
-            fleet = ListenerFleet(kinds, traffic.framing_of, traffic.pipeline, supervisor, clock)
+            edges = Edges(loaded, traffic, bus, supervisor, clock)
+            await edges.open_sinks(stack)
             stack.push_async_callback(traffic.drain, config.server.shutdown_s)
-            stack.push_async_callback(fleet.stop)
+            stack.push_async_callback(edges.listeners.stop)
 
             health = HealthSampler(
                 clock=clock,
@@ -136,7 +136,7 @@ class Gateway:
             )
             supervisor.start("health", health.probe)
             desk = PluginDesk(traffic.plugins)
-            rooms = (traffic, journal, fleet, desk, automation, health)
+            rooms = (traffic, journal, edges, desk, automation, health)
             identity = Identity(config, data_dir, database, clock)
             await identity.tokens.load()
             await self._first_start(identity)
@@ -149,19 +149,20 @@ class Gateway:
                     automation,
                     database=database,
                     plugins=desk,
-                    listeners=fleet,
+                    listeners=edges.listeners,
                     health=health,
                     bus=bus,
                     samples=Figures([room.samples for room in rooms], bus).samples,
                     clock=clock,
+                    extensions=edges.extensions,
                 )
                 stack.push_async_callback(server.stop)
                 bound["http"] = await server.start(config.server.bind)
-            await fleet.reconcile(config.listeners, config.server.bind)
+            await edges.listen(stack)
             asyncio.get_running_loop().add_signal_handler(
-                signal.SIGHUP, lambda: supervisor.spawn("reload", self._reconcile(traffic, fleet))
+                signal.SIGHUP, lambda: supervisor.spawn("reload", self._reconcile(traffic, edges.listeners))
             )
-            yield bound | fleet.bound
+            yield bound | edges.listeners.bound
 
     async def _first_start(self, identity: Identity) -> None:
         password = await identity.users.first_start(os.environ.get("GATEWAY_ADMIN_PASSWORD"))

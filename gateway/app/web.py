@@ -14,6 +14,7 @@ from gateway.config import GatewayConfig
 from gateway.core.bus import Bus
 from gateway.core.clock import Clock
 from gateway.core.metrics import Samples
+from gateway.extensions.discovery import Extensions
 from gateway.identity.access import Access
 from gateway.identity.logins import Logins
 from gateway.identity.passwords import Passwords
@@ -55,6 +56,7 @@ def web_server(
     bus: Bus,
     samples: Samples,
     clock: Clock,
+    extensions: Extensions,
 ) -> HttpServer:
     """The server with every route, not yet listening."""
     parts = Parts(
@@ -77,5 +79,6 @@ def web_server(
         health=health,
         bus=bus,
         samples=samples,
+        extensions=extensions,
     )
     return HttpServer(config.http, create_app(parts, config.http))

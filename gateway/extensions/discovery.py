@@ -5,21 +5,39 @@ Knows the names of the built-in extensions, which come through the same door, bu
 
 from __future__ import annotations
 
+import asyncio
 import importlib
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import msgspec
 import pluggy
 import structlog
 
 from gateway.extensions import hookspecs
-from gateway.extensions.hookspecs import PROJECT, ListenerKind
+from gateway.extensions.hookspecs import PROJECT, ApiRoute, Host, ListenerKind, SinkKind
+
+K = TypeVar("K")
+A = TypeVar("A", bound="dict[str, Any] | list[Any]")
 
 log = structlog.get_logger(__name__)
 
-BUILT_IN: Final = ("gateway.listeners.extension",)
+BUILT_IN: Final = ("gateway.listeners.extension", "gateway.sinks.extension")
 """Modules that are registered first. They are part of the gateway: one that does not load is an error of ours."""
+
+
+TOLD_S: Final = 10.0
+"""Seconds that an extension may take over a start or a stop."""
+
+
+class Extensions(msgspec.Struct, frozen=True):
+    """The extensions that strangers installed: their names, why some were left out, and their routes by name."""
+
+    names: tuple[str, ...] = ()
+    failures: Mapping[str, str] = {}
+    routes: Mapping[str, list[ApiRoute]] = {}
 
 
 class ExtensionManager(pluggy.PluginManager):
@@ -51,17 +69,70 @@ def extension_manager(
 
 def listener_kinds(manager: ExtensionManager) -> dict[str, ListenerKind]:
     """All kinds of listeners by name; the first extension that offers a name keeps it."""
-    kinds: dict[str, ListenerKind] = {}
-    for implementation in manager.hook.gateway_listener_kinds.get_hookimpls():
+    return offered(manager, "gateway_listener_kinds", ListenerKind, "listener kind")
+
+
+def sink_kinds(manager: ExtensionManager) -> dict[str, SinkKind]:
+    """All kinds of sinks by name; the first extension that offers a name keeps it."""
+    return offered(manager, "gateway_sink_kinds", SinkKind, "sink kind")
+
+
+def offered(manager: ExtensionManager, hook: str, kind: type[K], what: str) -> dict[str, K]:
+    """Everything that a hook's implementations offer by name; `what` names it in the reason of one left out."""
+    found: dict[str, K] = {}
+    for implementation in getattr(manager.hook, hook).get_hookimpls():
         extension = implementation.plugin_name
-        for name, kind in _answer(manager, extension, implementation.function).items():
-            if not isinstance(kind, ListenerKind):
-                manager.leave_out(extension, f"listener kind {name!r} is no ListenerKind")
-            elif name in kinds:
-                manager.leave_out(extension, f"listener kind {name!r} exists already")
+        for name, one in _answer(manager, extension, implementation.function, dict, {}).items():
+            if not isinstance(one, kind):
+                manager.leave_out(extension, f"{what} {name!r} is no {kind.__name__}")
+            elif name in found:
+                manager.leave_out(extension, f"{what} {name!r} exists already")
             else:
-                kinds[name] = kind
-    return kinds
+                found[name] = one
+    return found
+
+
+def api_routes(manager: ExtensionManager) -> dict[str, list[ApiRoute]]:
+    """The routes of each extension, by the extension's name."""
+    routes: dict[str, list[ApiRoute]] = {}
+    for implementation in manager.hook.gateway_api_routes.get_hookimpls():
+        extension = implementation.plugin_name
+        answer: list[Any] = _answer(manager, extension, implementation.function, list, [])
+        if all(isinstance(route, ApiRoute) for route in answer):
+            routes[extension] = answer
+        else:
+            manager.leave_out(extension, "an API route is no ApiRoute")
+    return routes
+
+
+def installed(manager: ExtensionManager) -> Extensions:
+    """What the API shows and serves of the extensions."""
+    routes = api_routes(manager)  # asked first: a bad answer is a failure, too
+    names = tuple(name for name, _ in manager.list_name_plugin() if name not in BUILT_IN)
+    return Extensions(names, manager.failures, routes)
+
+
+async def started(manager: ExtensionManager, host: Host) -> None:
+    """Tell every extension that the gateway is up; one that fails or takes too long is left alone."""
+    for implementation in manager.hook.gateway_started.get_hookimpls():
+        arguments = [host] if implementation.argnames else []  # pluggy lets an implementation take fewer
+        await _told(manager, implementation, arguments)
+
+
+async def stopping(manager: ExtensionManager) -> None:
+    """Tell every extension, the last one first, that the gateway is about to stop."""
+    for implementation in reversed(manager.hook.gateway_stopping.get_hookimpls()):
+        await _told(manager, implementation, [])
+
+
+async def _told(manager: ExtensionManager, implementation: pluggy.HookImpl, arguments: list[Any]) -> None:
+    try:
+        answer = implementation.function(*arguments)
+        if inspect.isawaitable(answer):
+            async with asyncio.timeout(TOLD_S):
+                await answer
+    except Exception as error:  # noqa: BLE001 - wall: around a call of foreign code
+        manager.leave_out(implementation.plugin_name, error)
 
 
 def _register(manager: ExtensionManager, entry: metadata.EntryPoint) -> None:
@@ -76,13 +147,13 @@ def _register(manager: ExtensionManager, entry: metadata.EntryPoint) -> None:
         manager.leave_out(entry.name, error)
 
 
-def _answer(manager: ExtensionManager, extension: str, function: Callable[[], Any]) -> dict[str, Any]:
+def _answer(manager: ExtensionManager, extension: str, function: Callable[[], Any], kind: type[A], otherwise: A) -> A:
     try:
         answer = function()
     except Exception as error:  # noqa: BLE001 - wall: around a call of foreign code
         manager.leave_out(extension, error)
-        return {}
-    if not isinstance(answer, dict):
-        manager.leave_out(extension, f"a hook answered {type(answer).__name__} instead of a dict")
-        return {}
+        return otherwise
+    if not isinstance(answer, kind):
+        manager.leave_out(extension, f"a hook answered {type(answer).__name__} instead of a {kind.__name__}")
+        return otherwise
     return answer

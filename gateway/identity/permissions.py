@@ -31,6 +31,8 @@ class Permission(enum.StrEnum):
     LISTENER_LIST = "listeners.listener.list"
     PLUGIN_LIST = "plugins.plugin.list"
     PLUGIN_MANAGE = "plugins.plugin.manage"
+    EXTENSION_LIST = "extensions.route.list"
+    EXTENSION_MANAGE = "extensions.route.manage"
     RULE_LIST = "rules.rule.list"
     RULE_MANAGE = "rules.rule.manage"
     SCENE_LIST = "rules.scene.list"

@@ -13,10 +13,11 @@ from gateway.api.config import HttpConfig
 from gateway.api.server import tls_context
 from gateway.app.listeners import Entry, read_entry
 from gateway.app.products import declared_products
-from gateway.config import Loaded
+from gateway.app.sinks import read_sink
+from gateway.config import GatewayConfig, Loaded
 from gateway.core.clock import SystemClock
 from gateway.core.errors import ConfigError, GatewayError
-from gateway.extensions.discovery import extension_manager, listener_kinds
+from gateway.extensions.discovery import extension_manager, listener_kinds, sink_kinds
 from gateway.framing.spec import FramingSpec
 from gateway.listeners.tls import TlsConfig, server_context
 from gateway.rules.check import check_rules, check_scenes
@@ -56,12 +57,7 @@ def _findings(loaded: Loaded) -> Iterator[Finding]:
             yield Finding(ok=False, what="products", detail=str(failure))
         for product in products.values():
             yield _product(product, plugins)
-        kinds, framing_of = listener_kinds(extension_manager()), _framing_of(products, plugins)
-        for name, entry in config.listeners.items():
-            try:
-                yield _listener(name, read_entry(name, entry, kinds, framing_of))
-            except GatewayError as failure:
-                yield Finding(ok=False, what=f"listener {name}", detail=str(failure))
+        yield from _edges(config, _framing_of(products, plugins))
     finally:
         plugins.close()
     rules = replace(config.rules, directory=str(loaded.path(config.rules.directory)))
@@ -72,6 +68,22 @@ def _findings(loaded: Loaded) -> Iterator[Finding]:
     yield from _directory("scenes", scenes.directory, named="scenes" in loaded.named)
     for name, error in check_scenes(scenes):
         yield Finding(not error, f"scene {name}", error)
+
+
+def _edges(config: GatewayConfig, framing_of: Callable[[str], FramingSpec | None]) -> Iterator[Finding]:
+    extensions = extension_manager()
+    kinds = listener_kinds(extensions)
+    for name, entry in config.listeners.items():
+        try:
+            yield _listener(name, read_entry(name, entry, kinds, framing_of))
+        except GatewayError as failure:
+            yield Finding(ok=False, what=f"listener {name}", detail=str(failure))
+    for name, entry in config.sinks.items():
+        try:
+            read_sink(name, entry, sink_kinds(extensions))
+            yield Finding(ok=True, what=f"sink {name}")
+        except GatewayError as failure:
+            yield Finding(ok=False, what=f"sink {name}", detail=str(failure))
 
 
 def _address(section: str, host: str) -> Finding:

@@ -19,6 +19,8 @@ NAMES = {
     "device_id": "d1",
     "command_id": "c0",
     "plugin_id": "bytes",
+    "extension": "example",
+    "path": "things/1",
     "name": "speeding",
     "scene": "locate",
     "run_id": "r0",

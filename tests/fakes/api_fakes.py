@@ -29,6 +29,8 @@ from gateway.core.errors import CodecError, Conflict, NotFound
 from gateway.core.flow import AlarmChange, DeadLetter, Event, Message, Quality
 from gateway.core.metrics import Sample
 from gateway.core.scope import Scope, system_scope
+from gateway.extensions.discovery import Extensions
+from gateway.extensions.hookspecs import ApiCall, ApiRoute
 from gateway.rules.model import RuleStatus, SceneRun, SceneStatus, Schedule
 from gateway.storage.alarms import SqlAlarmRepository
 from gateway.storage.audit import SqlAuditRepository
@@ -42,6 +44,15 @@ from gateway.things.catalog import Catalog
 from gateway.things.credentials import Credentials
 from gateway.things.model import Command, Product, Property, ThingModel
 from gateway.things.ports import Aggregate, Bucket, HistoryPoint, Page, PageRequest, PropertyValue, TimeRange
+
+
+async def _example(call: ApiCall) -> dict[str, Any]:
+    if call.path["id"] == "broken":
+        raise ZeroDivisionError("a canary of the extension")
+    return {"id": call.path["id"], "query": dict(call.query), "body": call.body, "tenant": call.scope.tenant_id}
+
+
+EXAMPLE_ROUTES = [ApiRoute(method, "things/{id}", _example) for method in ("GET", "POST", "PUT", "PATCH", "DELETE")]
 
 
 class FakeHistory:
@@ -281,6 +292,7 @@ class ApiBench:
             listeners=FakeListeners(),
             health=self.health,
             bus=self.bus,
+            extensions=Extensions(("example",), {"gone": "ModuleNotFoundError: gone"}, {"example": EXAMPLE_ROUTES}),
             samples=self.samples,
         )
         self.app = create_app(self.parts, config)

@@ -1,0 +1,1 @@
+"""Northbound sinks: what was stored goes on to other systems. Each is an extension's; the shipped ones lie here."""
