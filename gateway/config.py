@@ -25,7 +25,7 @@ from gateway.storage.config import DatabaseConfig, JournalConfig, RetentionConfi
 from gateway.things.commands import CommandConfig
 from gateway.things.config import ThingsConfig
 from gateway.things.model import FieldMapping
-from gateway.wasm.config import WasmConfig
+from gateway.wasm.config import PluginsConfig, WasmConfig
 
 PREFIX = "GATEWAY__"
 LATER = ("mqtt", "dicom", "hl7", "sip", "grpc")
@@ -50,12 +50,6 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     log_style: Literal["auto", "human", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     shutdown_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 10.0
-
-
-class PluginsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where plugins live: folders of plugin folders."""
-
-    dirs: tuple[str, ...] = ("plugins",)
 
 
 class LaterConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""`[wasm]`: what the operator grants and bounds. Knows no plugin."""
+"""`[plugins]` and `[wasm]`: where plugins come from, what the operator trusts, grants and bounds. Knows no plugin."""
 
 from __future__ import annotations
 
@@ -27,3 +27,20 @@ class WasmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     default_grants: tuple[Capability, ...] = ("log", "clock", "random", "kv", "config")
     grants: dict[str, tuple[Capability, ...]] = {}
     settings: dict[str, dict[str, Any]] = {}
+
+
+class PluginsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where plugins come from: folders of plugin folders, and packages that are installed below the data directory.
+
+    dirs: folders of plugin folders; they are the operator's own, so that what lies there needs no signature.
+    require_signed: install and run only packages signed by a key of `[plugins.trusted]`.
+    trusted: public keys by the name they are shown as, in base64, as `gateway plugin keygen` prints them.
+    max_package_bytes: the largest package that is taken; it is held in memory while it is checked.
+    max_versions: installed versions of one plugin that are kept.
+    """
+
+    dirs: tuple[str, ...] = ("plugins",)
+    require_signed: bool = False
+    trusted: dict[str, str] = {}
+    max_package_bytes: Annotated[int, msgspec.Meta(ge=1 << 10, le=256 << 20)] = 32 << 20
+    max_versions: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 16
