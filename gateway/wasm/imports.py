@@ -7,6 +7,7 @@ surface in another plugin's call. The key-value store lives in memory: it outliv
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -44,6 +45,7 @@ class HostServices:
         self._settings = {key.encode(): msgspec.msgpack.encode(value) for key, value in settings.items()}
         self._store: dict[bytes, bytes] = {}
         self._store_bytes = 0
+        self._storing = threading.Lock()  # instances of one plugin may run on several threads
         self._log_second = -1
         self._log_lines = 0
 
@@ -118,12 +120,13 @@ class HostServices:
         key, value = memory.read(key_start, key_size), memory.read(start, size)
         if key is None or value is None:
             return MISSING
-        known = self._store.get(key)
-        grown = self._store_bytes + len(value) - len(known or b"") + (len(key) if known is None else 0)
-        if grown > _STORE_BYTES or (known is None and len(self._store) >= _STORE_KEYS):
-            return MISSING
-        self._store[key] = value
-        self._store_bytes = grown
+        with self._storing:
+            known = self._store.get(key)
+            grown = self._store_bytes + len(value) - len(known or b"") + (len(key) if known is None else 0)
+            if grown > _STORE_BYTES or (known is None and len(self._store) >= _STORE_KEYS):
+                return MISSING
+            self._store[key] = value
+            self._store_bytes = grown
         return 0
 
     def _random(self, memory: _CallerMemory, start: int, size: int) -> None:

@@ -15,13 +15,15 @@ import structlog
 import wasmtime
 
 from gateway.core.clock import Clock, SystemClock
-from gateway.core.errors import ConfigError, FramingError, GatewayError, NotFound, NotReady
+from gateway.core.errors import CodecError, ConfigError, FramingError, GatewayError, NotFound, NotReady
 from gateway.core.flow import Decoded
 from gateway.framing.spec import FramingSpec, framer_for
+from gateway.wasm.abi import UNSUPPORTED
 from gateway.wasm.codec import MALFORMED, TRAPPED, Codec, DecodeResult, code_text
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.fastcall import CallPath
 from gateway.wasm.host import WasmCodec
+from gateway.wasm.lane import CallLane
 from gateway.wasm.manifest import Limits, Manifest, plugin_folders
 from gateway.wasm.module_cache import ModuleCache
 from gateway.wasm.release import NotBuilt, Release, Starter, read_release
@@ -128,9 +130,11 @@ class PluginHost:
         self._config = config
         self._dirs = tuple(plugin_dirs)
         self._clock = clock or SystemClock()
-        self._sandbox = Sandbox(config, cache_dir)
+        self._cache_dir = cache_dir
+        self._sandbox = self._make_sandbox()
         self._starter = Starter(config, self._clock, self._granted)
         self._plugins: dict[str, _Plugin] = {}
+        self._lanes: dict[str, CallLane] = {}
 
     @property
     def path(self) -> CallPath:
@@ -167,6 +171,8 @@ class PluginHost:
             if plugin.codec is not None:
                 plugin.codec.close()
                 plugin.codec = None
+        for lane in self._lanes.values():
+            lane.close()
         self._sandbox.close()
 
     def codec(self, plugin_id: str) -> Codec:
@@ -222,6 +228,28 @@ class PluginHost:
         if plugin.release is None:
             raise ConfigError(f"plugin {plugin_id}: {plugin.reason}")
         return self._starter.prove(plugin.release, self._sandbox)
+
+    # -- calls --------------------------------------------------------------------------------------------------
+
+    async def call(self, plugin_id: str, args: dict[str, Any], *, timeout_s: float) -> Any:
+        """Hand a plugin of a kind other than codec plain arguments and return its plain answer, on a thread of its own.
+
+        Raises NotFound, NotReady (it does not run now, or has no time) or CodecError (PluginTrapped included).
+        """
+        return await self._lane(plugin_id).call(args, timeout_s=timeout_s)
+
+    def _lane(self, plugin_id: str) -> CallLane:
+        plugin = self._known(plugin_id)
+        if plugin.release is None or plugin.state != "running":
+            raise NotReady(f"plugin {plugin_id} is {plugin.state.replace('_', ' ')}: {plugin.reason}")
+        if plugin.release.manifest.kind == "codec":
+            raise CodecError(UNSUPPORTED, f"plugin {plugin_id} is a codec: it decodes and encodes, but takes no calls")
+        if plugin_id not in self._lanes:
+            self._lanes[plugin_id] = CallLane(plugin.release, self._starter, self._make_sandbox, self._clock)
+        return self._lanes[plugin_id]
+
+    def _make_sandbox(self) -> Sandbox:
+        return Sandbox(self._config, self._cache_dir)
 
     # -- loading ------------------------------------------------------------------------------------------------
 

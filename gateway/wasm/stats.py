@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 
@@ -25,3 +27,18 @@ class PluginStats(msgspec.Struct):
     respawns: int = 0
     strikes: int = 0
     busy_s: float = 0.0
+
+
+def summed(parts: Iterable[PluginStats]) -> PluginStats:
+    """The counters of several instances, or threads, as one; those that are still counting may be a call behind."""
+    total = PluginStats()
+    for part in parts:
+        for name in part.__struct_fields__:
+            count = getattr(part, name)
+            if isinstance(count, dict):
+                mine = getattr(total, name)
+                for key, value in list(count.items()):
+                    mine[key] = mine.get(key, 0) + value
+            else:
+                setattr(total, name, getattr(total, name) + count)
+    return total
