@@ -17,14 +17,14 @@ import pluggy
 import structlog
 
 from gateway.extensions import hookspecs
-from gateway.extensions.hookspecs import PROJECT, ApiRoute, Host, ListenerKind, SinkKind
+from gateway.extensions.hookspecs import PROJECT, ApiRoute, Host, ListenerKind, NotifierKind, SinkKind
 
 K = TypeVar("K")
 A = TypeVar("A", bound="dict[str, Any] | list[Any]")
 
 log = structlog.get_logger(__name__)
 
-BUILT_IN: Final = ("gateway.listeners.extension", "gateway.sinks.extension")
+BUILT_IN: Final = ("gateway.listeners.extension", "gateway.sinks.extension", "gateway.notify.extension")
 """Modules that are registered first. They are part of the gateway: one that does not load is an error of ours."""
 
 
@@ -75,6 +75,11 @@ def listener_kinds(manager: ExtensionManager) -> dict[str, ListenerKind]:
 def sink_kinds(manager: ExtensionManager) -> dict[str, SinkKind]:
     """All kinds of sinks by name; the first extension that offers a name keeps it."""
     return offered(manager, "gateway_sink_kinds", SinkKind, "sink kind")
+
+
+def notifier_kinds(manager: ExtensionManager) -> dict[str, NotifierKind]:
+    """All kinds of notification channels by name; the first extension that offers a name keeps it."""
+    return offered(manager, "gateway_notifier_kinds", NotifierKind, "notifier kind")
 
 
 def offered(manager: ExtensionManager, hook: str, kind: type[K], what: str) -> dict[str, K]:

@@ -101,3 +101,21 @@ def gateway_started(host: Host) -> Awaitable[None] | None:
 @hookspec
 def gateway_stopping() -> Awaitable[None] | None:
     """*Notify.* The gateway is about to stop and everything still runs; may be a coroutine function, of seconds."""
+
+
+class NotifierKind(msgspec.Struct, frozen=True):
+    """A kind of notification channel: what `type = "..."` in `[notify.NAME]` asks for.
+
+    config: a msgspec struct that extends `gateway.notify.config.ChannelConfig`; its docstring documents its own keys.
+    make: called as make(name, config, *, outbound, plugins, grants, clock); gives an object with
+        `async send(notification)`, which returns once the service took it or raises, and `problem()`, what an operator
+        must change before anything can be sent, or "". See `gateway.notify.model.Notifier`.
+    """
+
+    config: type[msgspec.Struct]
+    make: Callable[..., Any]
+
+
+@hookspec
+def gateway_notifier_kinds() -> dict[str, NotifierKind]:  # type: ignore[empty-body]  # implementations answer
+    """*Notify.* Offer kinds of notification channels by the name that `type` uses; a name that is taken stays."""

@@ -61,6 +61,7 @@ class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     slice_rows: rows looked at in one transaction; 2,000 take some 20 ms of the journal's time.
     pause_s: seconds between two slices, so that deleting takes a fraction of the disk and not all of it.
     events_days: also how far back a live stream can resume.
+    notifications_days: those that were sent, failed or expired; what is queued stays.
     """
 
     interval_s: Annotated[float, msgspec.Meta(gt=0, le=31_536_000)] = 3600.0
@@ -71,3 +72,4 @@ class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     commands_days: _Days | None = 90.0
     scene_runs_days: _Days | None = 90.0
     cleared_alarms_days: _Days | None = 365.0
+    notifications_days: _Days | None = 90.0

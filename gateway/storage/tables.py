@@ -293,3 +293,27 @@ schedule = sa.Table(
     _time("next_run_at_ms"),
     sa.PrimaryKeyConstraint("tenant_id", "id"),
 )
+
+notification = sa.Table(
+    "notification",
+    metadata,
+    _tenant(),
+    _text("id"),
+    _text("channel"),
+    _text("title"),
+    _text("text"),
+    _text("severity"),
+    sa.Column("device_id", sa.Text),
+    _text("link"),
+    _text("requested_by"),
+    _text("status"),
+    _int("attempts"),
+    _text("last_error"),
+    _int("created_at_ms"),
+    _time("ended_at_ms"),
+    sa.PrimaryKeyConstraint("tenant_id", "id"),
+    sa.Index(None, "tenant_id", "created_at_ms"),
+    sa.Index(None, "ended_at_ms"),
+    # What a channel takes next, whatever lies beside it.
+    sa.Index("queued_notification", "channel", "created_at_ms", "id", sqlite_where=sa.text("status = 'queued'")),
+)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fakes import memory
+from fakes import memory, notify_fakes
 from fakes.traffic import FakeClock
 
 from gateway.alarms.model import AlarmRepository
 from gateway.core.scope import Scope, system_scope
 from gateway.identity.model import AuditRepository, TokenRepository, UserRepository
+from gateway.notify.model import NotificationRepository
 from gateway.rules.model import SceneRepository
 from gateway.storage.alarms import SqlAlarmRepository
 from gateway.storage.audit import SqlAuditRepository
 from gateway.storage.commands import SqlCommandRepository
 from gateway.storage.database import Database
 from gateway.storage.devices import SqlDeviceRepository
+from gateway.storage.notifications import SqlNotificationRepository
 from gateway.storage.products import SqlProductRepository
 from gateway.storage.scenes import SqlSceneRepository
 from gateway.storage.users import SqlTokenRepository, SqlUserRepository
@@ -38,6 +40,7 @@ class Rooms:
     users: UserRepository
     tokens: TokenRepository
     audit: AuditRepository
+    notifications: NotificationRepository
 
 
 def over_database(database: Database, clock: FakeClock) -> Rooms:
@@ -51,6 +54,7 @@ def over_database(database: Database, clock: FakeClock) -> Rooms:
         SqlUserRepository(database),
         SqlTokenRepository(database),
         SqlAuditRepository(database),
+        SqlNotificationRepository(database),
     )
 
 
@@ -66,4 +70,5 @@ def in_memory(clock: FakeClock) -> Rooms:
         memory.MemoryUsers(store),
         memory.MemoryTokens(),
         memory.MemoryAudit(store),
+        notify_fakes.MemoryNotifications(),
     )

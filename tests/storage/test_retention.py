@@ -13,6 +13,7 @@ from fakes.traffic import FakeClock
 
 from gateway.alarms.model import AlarmFilter
 from gateway.core.flow import AlarmChange, Commit, DeadLetter, Event, Message, NewDevice
+from gateway.notify.model import Notification, NotificationFilter
 from gateway.rules.model import SceneRun
 from gateway.storage.config import RetentionConfig
 from gateway.storage.database import Database
@@ -138,10 +139,14 @@ async def test_everything_else_goes_by_its_own_days_and_what_is_open_stays(
     run = SceneRun(id="open", tenant_id="default", scene="s", started_at_ms=old)
     await repositories.commands.save_command(SCOPE, command)
     await repositories.scenes.save_run(run)
+    notice = Notification(id="open", tenant_id="default", channel="ops", title="t", text="", created_at_ms=old)
+    await repositories.notifications.add_notifications(SCOPE, [notice])
     for at in (old, young):
         ended = {"id": str(at), "ended_at_ms": at}
         await repositories.commands.save_command(SCOPE, msgspec.structs.replace(command, status="failed", **ended))
         await repositories.scenes.save_run(msgspec.structs.replace(run, status="failed", **ended))
+        sent = msgspec.structs.replace(notice, status="sent", **ended)
+        await repositories.notifications.add_notifications(SCOPE, [sent])
         raised = AlarmChange("raise", "default", f"d{at}", "r", at)
         await repositories.alarms.apply([raised, msgspec.structs.replace(raised, what="clear")], [])
     await repositories.alarms.apply([AlarmChange("raise", "default", "d1", "r", old)], [])
@@ -153,16 +158,32 @@ async def test_everything_else_goes_by_its_own_days_and_what_is_open_stays(
         commands_days=10,
         scene_runs_days=10,
         cleared_alarms_days=10,
+        notifications_days=10,
     )
     gone = await Retention(database, config).sweep()
-    assert gone == {"messages": 0, "events": 15 + 3, "dead_letters": 1, "commands": 1, "scene_runs": 1, "alarms": 1}
+    assert gone == {
+        "messages": 0,
+        "events": 15 + 3,
+        "dead_letters": 1,
+        "commands": 1,
+        "scene_runs": 1,
+        "notifications": 1,
+        "alarms": 1,
+    }
     page = PageRequest()
     kept = (await repositories.commands.list_commands(SCOPE, "d1", page)).items
     assert {command.id for command in kept} == {"open", str(young)}
     assert (await repositories.scenes.list_runs(SCOPE, None, PageRequest())).total == 2
     assert (await repositories.alarms.list_alarms(SCOPE, AlarmFilter(), PageRequest())).total == 2
+    left = await repositories.notifications.list_notifications(SCOPE, NotificationFilter(), page)
+    assert {item.id for item in left.items} == {"open", str(young)}
     forever = RetentionConfig(
-        events_days=None, dead_letters_days=None, commands_days=None, scene_runs_days=None, cleared_alarms_days=None
+        events_days=None,
+        dead_letters_days=None,
+        commands_days=None,
+        scene_runs_days=None,
+        cleared_alarms_days=None,
+        notifications_days=None,
     )
     clock.ms += 3650 * DAY_MS
     assert set((await Retention(database, forever).sweep()).values()) == {0}

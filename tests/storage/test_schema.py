@@ -38,6 +38,8 @@ def test_the_migrations_make_exactly_the_tables_that_the_code_describes(path: Pa
             assert ("AUTOINCREMENT" in made.scalar_one()) == wants_counter, name
         partial = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'one_active_alarm'")
         assert "WHERE state = 'active'" in partial.scalar_one()
+        partial = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'queued_notification'")
+        assert "WHERE status = 'queued'" in partial.scalar_one()
     engine.dispose()
 
 
@@ -72,6 +74,8 @@ async def test_a_saved_database_opens_twice_with_its_rows(saved: Path, path: Pat
         assert [user.username for user in (await rooms.users.list_users(SCOPE, PageRequest())).items] == ["admin"]
         assert [state.data for state in await rooms.alarms.load_state()] == [{"n": 1}]
         assert await rooms.audit.verify() is None
+        queued = {} if saved.stem == "schema_0001" else {"ops": 1}
+        assert await rooms.notifications.waiting() == queued
         await database.close()
 
 
@@ -89,7 +93,7 @@ def test_a_database_of_a_newer_gateway_is_refused_with_what_to_do(path: Path) ->
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.commit()
-    with pytest.raises(ConfigError, match=r"9999.*newer Flux Gateway.*0001.*install.*restore") as failure:
+    with pytest.raises(ConfigError, match=rf"9999.*newer Flux Gateway.*{head()}.*install.*restore") as failure:
         migrate(path, 1)
     assert str(path) in str(failure.value)
     with closing(sqlite3.connect(path)) as connection:
@@ -143,4 +147,4 @@ def test_a_file_of_this_version_opens_although_another_process_writes_to_it(path
 
 
 def test_the_newest_revision_is_known_without_alembic_and_is_alembics() -> None:
-    assert head() == ScriptDirectory.from_config(alembic_config()).get_current_head() == "0001"
+    assert head() == ScriptDirectory.from_config(alembic_config()).get_current_head() == "0002"

@@ -1,0 +1,127 @@
+"""What a notify plugin answers, checked and made into requests. Pure: nothing is sent and no plugin is called here."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, NamedTuple
+from urllib.parse import urlencode
+
+import msgspec
+
+from gateway.core.errors import Rejected
+from gateway.core.outbound import check_headers
+from gateway.notify.expressions import Secrets, resolve
+
+ACTIONS: Final = 4
+"""Requests of one notification; each is sent again when a later one fails."""
+FIELDS: Final = 16
+"""Headers, and query parameters, of one request."""
+BODY_BYTES: Final = 256 * 1024
+"""Body of one request; chat services take 20 KB."""
+HEADER_BYTES: Final = 4 * 1024
+"""All headers of one request."""
+
+
+class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One request as data. `url_ref` names the secret that is the URL; `query` is added to it."""
+
+    url_ref: str
+    method: Literal["GET", "POST", "PUT"] = "POST"
+    query: dict[str, Any] = {}
+    headers: dict[str, Any] = {}
+    json: Any = msgspec.UNSET
+    body: Any = msgspec.UNSET
+
+
+class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the host is asked to do."""
+
+    http: Http
+
+
+class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A plugin's answer to `{op: "notify"}`."""
+
+    actions: list[Action]
+
+
+class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A plugin's answer to `{op: "judge"}`. With `retry_after_s` a failure may be tried again, not before then."""
+
+    ok: bool
+    error: str = ""
+    retry_after_s: float | None = None
+
+
+class Request(NamedTuple):
+    """A request with every secret in place; it must not be shown."""
+
+    method: Literal["GET", "POST", "PUT"]
+    url: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def requests_of(answer: Any, secrets: Secrets) -> list[Request]:
+    """The requests that a plugin asks for. Raises Rejected for an answer that is not one, or over a bound."""
+    actions = _typed(answer, Answer).actions
+    if not 0 < len(actions) <= ACTIONS:
+        raise Rejected(f"the plugin answered {len(actions)} actions; 1 to {ACTIONS} are taken")
+    return [_request(action.http, secrets) for action in actions]
+
+
+def verdict_of(answer: Any) -> Verdict:
+    """What a plugin says of a reply. Raises Rejected for an answer that is none."""
+    verdict: Verdict = _typed(answer, Verdict)
+    return verdict
+
+
+def _request(http: Http, secrets: Secrets) -> Request:
+    if max(len(http.query), len(http.headers)) > FIELDS:
+        raise Rejected(f"the plugin asks for more than {FIELDS} headers or query parameters")
+    headers = {name: _text(name, value, secrets) for name, value in http.headers.items()}
+    body = _body(http, secrets)
+    if len(body) > BODY_BYTES:
+        raise Rejected(f"the plugin asks for a body of more than {BODY_BYTES} bytes")
+    if http.json is not msgspec.UNSET and "content-type" not in {name.lower() for name in headers}:
+        headers["Content-Type"] = "application/json; charset=utf-8"
+    check_headers(headers, HEADER_BYTES)
+    url = secrets.value(http.url_ref)
+    query = {name: _text(name, value, secrets) for name, value in http.query.items()}
+    return Request(http.method, _extended(url, query), headers, body)
+
+
+def _body(http: Http, secrets: Secrets) -> bytes:
+    if http.json is not msgspec.UNSET:
+        if http.body is not msgspec.UNSET:
+            raise Rejected("the plugin asks for `json` and `body` at once; give one")
+        try:
+            return msgspec.json.encode(resolve(http.json, secrets))
+        except (TypeError, ValueError, UnicodeEncodeError) as failure:
+            raise Rejected(f"the plugin's `json` is no JSON: {type(failure).__name__}") from None
+    body = b"" if http.body is msgspec.UNSET else resolve(http.body, secrets)
+    if isinstance(body, str):
+        return body.encode()
+    if not isinstance(body, bytes):
+        raise Rejected("the plugin's `body` is neither text nor bytes")
+    return body
+
+
+def _text(name: str, value: Any, secrets: Secrets) -> str:
+    found = resolve(value, secrets)
+    if isinstance(found, bool) or not isinstance(found, str | int):
+        raise Rejected(f"the plugin's value of {name[:40]!r} is neither text nor a whole number")
+    return str(found)
+
+
+def _extended(url: str, query: dict[str, str]) -> str:
+    if not query:
+        return url
+    base = url.partition("#")[0]
+    return f"{base}{'&' if '?' in base else '?'}{urlencode(query)}"
+
+
+def _typed(value: Any, kind: type[Any]) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as failure:
+        raise Rejected(f"the plugin's answer: {failure}") from failure
