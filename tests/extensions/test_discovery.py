@@ -16,7 +16,7 @@ from gateway.extensions import hookspecs
 from gateway.extensions.discovery import BUILT_IN, ExtensionManager, extension_manager, listener_kinds
 from gateway.extensions.hookspecs import PROJECT, ListenerKind, hookimpl
 
-_DOCS = Path(__file__).parents[2] / "docs" / "plugins.md"
+_DOCS = Path(__file__).parents[2] / "docs" / "extensions.md"
 
 
 class LoraConfig(msgspec.Struct):
@@ -140,6 +140,9 @@ def test_every_hook_says_whether_it_notifies_or_decides(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", hooks())
-def test_every_hook_has_a_shipped_user(name: str) -> None:
-    users = getattr(extension_manager([]).hook, name).get_hookimpls()
-    assert users
+def test_every_hook_has_a_user_that_is_shipped_or_the_worked_example(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent / "example")
+    example = EntryPoint(name="example", value="flux_example.extension", group=PROJECT)
+    assert getattr(extension_manager([example]).hook, name).get_hookimpls()
