@@ -110,6 +110,8 @@ class PluginArea:
             for path in self._folder.iterdir():
                 if path.name.startswith((_COMING, _GOING)):
                     shutil.rmtree(path)
+            for path in self._folder.glob(f"*/{_COMING}*"):
+                path.unlink()
 
     def ids(self) -> list[str]:
         """Plugins that have a version or decisions here, in order."""
@@ -161,7 +163,7 @@ class PluginArea:
                 previous=None if before.previous == version else before.previous,
             )
             if after != before:
-                self.decide(plugin_id, after)
+                self._keep(plugin_id, after)
             self._take_away(place)
         log.info("installed plugin removed", plugin=plugin_id, version=version)
 
@@ -195,17 +197,8 @@ class PluginArea:
         """Keep decisions in place of the former ones; returns once they are durable. Raises StorageFailed."""
         if not _ID.fullmatch(plugin_id):
             raise NotFound(f"no plugin {plugin_id!r}")
-        folder = self._folder / plugin_id
-        with _disk():
-            self._make_folder()
-            _make_durable_folder(folder)
-            draft = folder / f"{_COMING}{secrets.token_hex(8)}"
-            try:
-                _write(draft, msgspec.json.format(msgspec.json.encode(decisions)) + b"\n")
-                draft.replace(folder / _DECISIONS)
-            finally:
-                draft.unlink(missing_ok=True)
-            _sync_folder(folder)
+        with self._locked(), _disk():
+            self._keep(plugin_id, decisions)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -275,6 +268,17 @@ class PluginArea:
                 _sync_folder(place.parent)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+    def _keep(self, plugin_id: str, decisions: Decisions) -> None:
+        folder = self._folder / plugin_id
+        _make_durable_folder(folder)
+        draft = folder / f"{_COMING}{secrets.token_hex(8)}"
+        try:
+            _write(draft, msgspec.json.format(msgspec.json.encode(decisions)) + b"\n")
+            draft.replace(folder / _DECISIONS)
+        finally:
+            draft.unlink(missing_ok=True)
+        _sync_folder(folder)
 
     def _take_away(self, path: Path) -> None:
         """Make a folder vanish in one step, then free its space."""
