@@ -11,18 +11,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-import gateway
 from gateway.core.errors import ConfigError
 from gateway.wasm.manifest import MANIFEST_NAME, Build, load_manifest, plugin_folders
-from gateway.workbench.compilers import C_FLAGS, C_FREESTANDING, C_LIBC, C_LINK_FLAGS, Sources, c_steps
-from gateway.workbench.toolchains import (
-    Tell,
-    run_tool,
-    tell_on_stderr,
-    zig_command,
-    zig_environment,
-    zig_version,
-)
+from gateway.workbench import toolchains
+from gateway.workbench.compilers import COMPILERS, Compiler, Sources
+from gateway.workbench.shipped import shipped_plugins
+from gateway.workbench.tools import Tell, run_tool, tell_on_stderr
 from gateway.workbench.upstream import upstream_folder
 
 SECTION = b"gw1.build"
@@ -48,12 +42,19 @@ def build_plugin(folder: Path, *, force: bool = False, tell: Tell = tell_on_stde
         if target.exists():
             return target
         raise ConfigError(f"{folder / MANIFEST_NAME}: no `build.sources`, and {target.name} is not there")
+    compiler = COMPILERS[manifest.build.language]
     with tempfile.TemporaryDirectory(prefix="gateway-build-") as name:
         scratch = Path(name).resolve()
-        sources = _sources(folder, manifest.build, scratch, tell)
-        digest = _digest(sources, manifest.build)
+        sources = _sources(folder, manifest.build, compiler, scratch, tell)
+        digest = _digest(sources, manifest.build, compiler)
         if force or not target.exists() or built_digest(target.read_bytes()) != digest:
-            _compile(sources, scratch, target, digest)
+            made = scratch / "module.wasm"
+            for step in compiler.steps(sources, scratch, made, tell):
+                what = f"{folder.name}: the compiler"
+                run_tool(step.command, what, timeout_s=_TIMEOUT_S, env=step.environment, cwd=step.cwd)
+            if not made.exists():
+                raise ConfigError(f"{folder.name}: the compiler made no module")
+            _put(target, made.read_bytes() + _section(digest))
     return target
 
 
@@ -62,20 +63,27 @@ def build_all(root: Path, *, force: bool = False) -> list[Path]:
     return [build_plugin(folder, force=force) for folder in plugin_folders(root) if load_manifest(folder).build.sources]
 
 
+def sdk_folder(folder: Path, compiler: Compiler) -> Path:
+    """The SDK of a language: beside the plugin's folder, else the gateway's own. Raises ConfigError."""
+    for place in (folder.parent / "sdk", shipped_plugins() / "sdk"):
+        if (place / compiler.sdk / compiler.sdk_file).is_file():
+            return place / compiler.sdk
+    raise ConfigError(f"{folder.name}: the SDK {compiler.sdk} is not there; install the gateway again")
+
+
 def sdk_folders(folder: Path) -> list[Path]:
-    """Where `gw1.h` may lie: beside the plugin's folder, then in the gateway's own tree."""
-    places = [folder.parent / "sdk" / "c", Path(gateway.__file__).parent.parent / "plugins" / "sdk" / "c"]
-    return [place for place in places if (place / "gw1.h").exists()][:1]
+    """Folders of headers for a C program beside a plugin: where `gw1.h` lies."""
+    return [sdk_folder(folder.resolve(), COMPILERS["c"])]
 
 
 def compiler() -> list[str]:
     """The command of the C compiler; raises ConfigError where it is not installed."""
-    return [*zig_command(), "cc"]
+    return [*toolchains.zig(tell_on_stderr).command, "cc"]
 
 
 def compiler_environment() -> dict[str, str]:
     """Environment for the compiler, with its cache outside any source tree."""
-    return zig_environment()
+    return toolchains.zig(tell_on_stderr).environment
 
 
 def built_digest(module: bytes) -> str | None:
@@ -86,12 +94,13 @@ def built_digest(module: bytes) -> str | None:
     return tail[len(head) :].decode("ascii", "replace") if tail.startswith(head) else None
 
 
-def _sources(folder: Path, build: Build, scratch: Path, tell: Tell) -> Sources:
+def _sources(folder: Path, build: Build, compiler: Compiler, scratch: Path, tell: Tell) -> Sources:
     """Everything that the module is made of, with what must be fetched or generated for it."""
+    if build.language != "c" and (build.generated or build.upstream is not None or build.libc):
+        raise ConfigError(f"{folder / MANIFEST_NAME}: `build.generated`, `upstream` and `libc` are for C alone")
     generated = scratch / "generated"
     for name, script in build.generated.items():
         _generate(folder, generated / name, _present(folder / script, "`build.generated`", folder))
-    includes = [folder, generated, *sdk_folders(folder)]
     foreign: list[Path] = []
     foreign_includes: list[Path] = []
     if build.upstream is not None:
@@ -100,13 +109,15 @@ def _sources(folder: Path, build: Build, scratch: Path, tell: Tell) -> Sources:
         foreign = [_present(upstream / name, "`build.sources`", folder) for name in names]
         foreign_includes = list(dict.fromkeys([upstream, *(source.parent for source in foreign)]))
     own = [name for name in build.sources if build.upstream is None or not name.startswith(UPSTREAM)]
+    sdk = sdk_folder(folder, compiler)
     return Sources(
         folder=folder,
         files=tuple(_present(folder / name, "`build.sources`", folder) for name in own),
-        foreign=tuple(foreign),
-        includes=tuple(includes),
-        foreign_includes=tuple(foreign_includes),
+        sdk=sdk,
         flags=build.flags,
+        foreign=tuple(foreign),
+        includes=(folder, generated, sdk),
+        foreign_includes=tuple(foreign_includes),
         libc=build.libc,
     )
 
@@ -127,32 +138,27 @@ def _generate(folder: Path, to: Path, script: Path) -> None:
     to.write_bytes(printed)
 
 
-def _digest(sources: Sources, build: Build) -> str:
+def _digest(sources: Sources, build: Build, compiler: Compiler) -> str:
     upstream = None if build.upstream is None else build.upstream.sha256
-    standard = (*C_FLAGS, *C_LINK_FLAGS, *(C_LIBC if sources.libc else C_FREESTANDING))
-    recipe = (build.language, zig_version(), standard, sources.flags, upstream, build.sources)
+    recipe = (build.language, compiler.version(), compiler.recipe, build.flags, build.libc, upstream, build.sources)
     digest = hashlib.sha256(repr(recipe).encode())
     for path in sources.files:
         digest.update(f"\0{path.relative_to(sources.folder)}\0".encode() + path.read_bytes())
     for folder in sources.includes:
-        for path in _headers(folder):
+        for path in _taking_part(folder, compiler.suffixes):
             digest.update(f"\0{path.relative_to(folder)}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def _headers(folder: Path) -> list[Path]:
-    hidden = (path for path in folder.glob("**/*.h") if path.is_file())
-    return sorted(path for path in hidden if not any(part[0] == "." for part in path.relative_to(folder).parts))
+def _taking_part(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files that a source may include or import without naming them in the manifest, in a stable order."""
+    found = (path for path in folder.glob("**/*") if path.name.endswith(suffixes) and path.is_file())
+    return sorted(path for path in found if not any(map(_is_work, path.relative_to(folder).parts)))
 
 
-def _compile(sources: Sources, scratch: Path, target: Path, digest: str) -> None:
-    made = scratch / target.name
-    for step in c_steps(sources, scratch, made):
-        what = f"{sources.folder.name}: the compiler"
-        run_tool(step.command, what, timeout_s=_TIMEOUT_S, env=step.environment)
-    if not made.exists():
-        raise ConfigError(f"{sources.folder.name}: the compiler made no module")
-    _put(target, made.read_bytes() + _section(digest))
+def _is_work(name: str) -> bool:
+    """Whether a folder holds what an editor or a language's own tool left there."""
+    return name[0] == "." or name in {"node_modules", "target"}
 
 
 def _put(target: Path, data: bytes) -> None:

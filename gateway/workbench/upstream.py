@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from gateway.core.errors import ConfigError
 from gateway.wasm.manifest import Upstream
-from gateway.workbench.toolchains import Tell, cache_folder, locked, pip
+from gateway.workbench.toolchains import pip
+from gateway.workbench.tools import Tell, cache_folder, locked
 
 _MOST_BYTES = 256 << 20
 """Unpacked: the sources of a whole JavaScript engine have 5 MB."""

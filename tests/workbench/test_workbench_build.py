@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 
 from gateway.core.errors import ConfigError
 from gateway.wasm.manifest import plugin_folders
-from gateway.workbench import build, compilers
+from gateway.workbench import build, toolchains
 from gateway.workbench.build import build_all, build_plugin, built_digest
+from gateway.workbench.toolchains import Toolchain
 
 needs_compiler = pytest.mark.skipif(
     importlib.util.find_spec("ziglang") is None, reason="needs the plugin compiler: pip install ziglang"
@@ -168,7 +170,8 @@ def test_a_compiler_that_hangs_is_ended_with_its_children(tmp_path: Path, monkey
     monkeypatch.setattr(build, "_TIMEOUT_S", 0.5)
     # The grandchild holds the pipes open: were it left alive, the build would wait for it.
     script = f"sleep 600 & echo $! > {child}; wait"
-    monkeypatch.setattr(compilers, "zig_command", lambda: ["sh", "-c", script])
+    hanging = Toolchain(command=("sh", "-c", script), environment=dict(os.environ))
+    monkeypatch.setattr(toolchains, "zig", lambda _tell: hanging)
     folder = make(tmp_path)
     with pytest.raises(ConfigError, match=r"did not finish in 0\.5 s"):
         build_plugin(folder)

@@ -82,7 +82,7 @@ void *memset(void *to, int byte, size_t n);
 int memcmp(const void *a, const void *b, size_t n);
 size_t strlen(const char *s);
 
-#if defined(__wasm__)
+#if defined(__wasm__) && !defined(__wasi__) /* `[build] libc = true` brings its own */
 /* no_builtin keeps the compiler from turning these loops into calls of themselves. */
 #define GW_LIBC GW_SHARED __attribute__((no_builtin))
 
@@ -238,6 +238,23 @@ GW_FN void gw_close(gw_out *o, uint8_t *head, uint32_t count) {
     if (count > 0xffff) { o->full = true; return; }
     head[1] = (uint8_t)(count >> 8);
     head[2] = (uint8_t)count;
+}
+
+/* Whether bytes are UTF-8: no overlong form, no surrogate, nothing past U+10FFFF. Source: RFC 3629, section 4. */
+GW_FN bool gw_is_utf8(const void *bytes, size_t n) {
+    const uint8_t *p = bytes, *end = p + n;
+    while (p < end) {
+        uint8_t c = *p++;
+        if (c < 0x80) continue;
+        if (c < 0xc2 || c > 0xf4) return false;
+        size_t more = c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
+        if ((size_t)(end - p) < more) return false;
+        if ((c == 0xe0 && *p < 0xa0) || (c == 0xed && *p > 0x9f)) return false;
+        if ((c == 0xf0 && *p < 0x90) || (c == 0xf4 && *p > 0x8f)) return false;
+        for (; more; more--)
+            if ((*p++ & 0xc0) != 0x80) return false;
+    }
+    return true;
 }
 
 /* Text must be UTF-8: the host takes an item with any other text for malformed. */
@@ -424,6 +441,7 @@ GW_FN int64_t gw_code(int32_t code) { return (int64_t)(uint32_t)code; }
 
 /* A writer over the whole output buffer, for a call that gives one result. */
 GW_FN gw_out gw_out_begin(void) {
+    gw_error_text = NULL; /* what a call before said is not this one's */
     return (gw_out){.start = gw_out_buffer, .at = gw_out_buffer, .end = gw_out_buffer + GW_OUT_BYTES};
 }
 /* The result of such a call: what was written, or the code. */
