@@ -121,7 +121,10 @@ class FastMemory(GuestMemory):
 
     @override
     def write(self, start: int, data: bytes) -> None:
-        self._view[start : start + len(data)] = data
+        end = start + len(data)
+        if end > len(self._view):  # gw_buf grew the memory for its buffer
+            self._refresh()
+        self._view[start:end] = data
 
     @override
     def size(self) -> int:
