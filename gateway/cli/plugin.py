@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from gateway.cli.terminal import CONFIG
 from gateway.config import load
@@ -74,47 +72,6 @@ def plugin_list(config_path: Path) -> None:
         for status in host.plugins():
             reason = f"  {status.reason}" if status.reason else ""
             click.echo(f"{status.id}  {status.version}  {status.kind}  {status.state}{reason}")
-
-
-@plugin.command("test")
-@click.argument("plugin_id")
-@CONFIG
-def plugin_test(plugin_id: str, config_path: Path) -> None:
-    """Run a plugin's test vectors.
-
-    \b
-    Example:
-      gateway plugin test jt808
-    """
-    with _plugins(config_path) as host:
-        results = host.run_vectors(plugin_id)
-    for result in results:
-        if not result.ok:
-            click.echo(f"FAIL {result.name}: {result.detail}")
-    failed = sum(not result.ok for result in results)
-    click.echo(f"{len(results) - failed} of {len(results)} vectors pass")
-    if failed:
-        sys.exit(1)
-
-
-@plugin.command("decode")
-@click.argument("plugin_id")
-@click.argument("hex_bytes", nargs=-1, required=True)
-@CONFIG
-def plugin_decode(plugin_id: str, hex_bytes: tuple[str, ...], config_path: Path) -> None:
-    """Frame and decode bytes as they come on the wire; prints JSON.
-
-    \b
-    Example:
-      gateway plugin decode jt808 7e000200000130410000000001737e
-    """
-    try:
-        inputs = [bytes.fromhex(text) for text in hex_bytes]
-    except ValueError as failure:
-        raise click.UsageError(f"not hexadecimal: {failure}") from failure
-    with _plugins(config_path) as host:
-        outcomes = host.try_decode(plugin_id, inputs)
-    click.echo(msgspec.json.format(msgspec.json.encode(outcomes)).decode())
 
 
 @contextmanager
