@@ -25,6 +25,7 @@ import msgspec
 import structlog
 
 from gateway.core.errors import ConfigError, Conflict, NotFound, Rejected, StorageFailed
+from gateway.wasm.config import PluginsConfig
 from gateway.wasm.manifest import load_manifest
 from gateway.wasm.package import Package, PackageLimits, folder_files, is_version, unpack, version_key
 from gateway.wasm.signing import SIGNATURE_NAME, Signer, Trust, statement
@@ -101,6 +102,16 @@ class PluginArea:
         self.limits = limits or PackageLimits()
         self._max_versions = max_versions
         self._checked: dict[Path, tuple[_Seen, Installed | str]] = {}
+
+    @classmethod
+    def open(cls, config: PluginsConfig, data_dir: Path) -> PluginArea:
+        """The area of a data directory, as configured. Raises ConfigError for a trusted key that is none."""
+        return cls(
+            data_dir / "plugins",
+            Trust(config.trusted, require_signed=config.require_signed),
+            PackageLimits(max_package_bytes=config.max_package_bytes, max_unpacked_bytes=2 * config.max_package_bytes),
+            max_versions=config.max_versions,
+        )
 
     def clear_leftovers(self) -> None:
         """Remove what an installation or removal that was cut off left behind. Raises StorageFailed."""

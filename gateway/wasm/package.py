@@ -23,7 +23,7 @@ import msgspec
 
 from gateway.core.errors import ConfigError, Rejected
 from gateway.wasm.manifest import MANIFEST_NAME, Manifest, load_manifest, parse_manifest
-from gateway.wasm.signing import SIGNATURE_NAME
+from gateway.wasm.signing import SIGNATURE_NAME, sign
 
 SUFFIX: Final = ".gwp"
 
@@ -57,6 +57,10 @@ class PackageLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_ratio: int = 100
 
 
+_AUTHORS: Final = PackageLimits(max_package_bytes=256 << 20, max_unpacked_bytes=512 << 20)
+"""For one's own packages: the largest that any gateway can be set to take."""
+
+
 class Package(msgspec.Struct, frozen=True, kw_only=True):
     """An opened package: its files by name, and the SHA-256 of the archive."""
 
@@ -81,6 +85,27 @@ def pack_folder(folder: Path, out_dir: Path) -> Path:
     path = out_dir / package_name(load_manifest(folder.resolve()))
     write_file(path, data)
     return path
+
+
+def signed_package(path: Path, key_file: Path) -> str:
+    """Sign a package in its place, replacing a signature it has; returns the public key. Raises ConfigError."""
+    try:
+        files = unpack(path.read_bytes(), _AUTHORS).files
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except Rejected as error:
+        raise ConfigError(f"{path}: {error}") from error
+    signature, public = sign(files, key_file)
+    write_file(path, archive({**files, SIGNATURE_NAME: signature}))
+    return public
+
+
+def signed_folder(folder: Path, key_file: Path) -> str:
+    """Sign what a package of the folder would hold, in `plugin.sig` beside it; returns the public key."""
+    folder = folder.resolve()
+    signature, public = sign(folder_files(folder, load_manifest(folder)), key_file)
+    write_file(folder / SIGNATURE_NAME, signature)
+    return public
 
 
 def write_file(path: Path, data: bytes) -> None:
