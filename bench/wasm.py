@@ -217,13 +217,15 @@ def _failing(scratch: Path) -> Iterable[tuple[str, str, str]]:
         kills, neighbours, spawns, traps = [], [], [], []
         frame = telemetry_frame(1)
         neighbour.decode_batch([frame])
-        for _ in range(30):
-            kills.append(_wall_ms(lambda: hostile.decode_batch([b"\0"])))
+        for number in range(30):  # no frame twice: the second time it is refused without running it
+            loops = b"\0%d" % number
+            kills.append(_wall_ms(lambda loops=loops: hostile.decode_batch([loops])))
             neighbours.append(_wall_ms(lambda: neighbour.decode_batch([frame])))
             spawns.append(_wall_ms(hostile.program._live))
-        for _ in range(200):
+        for number in range(200):
+            poison = b"x%d" % number
             hostile.program._live()
-            traps.append(_wall_ms(lambda: hostile.decode_batch([b"x"])))
+            traps.append(_wall_ms(lambda poison=poison: hostile.decode_batch([poison])))
             spawns.append(_wall_ms(hostile.program._live))
         yield "endless loop, 20 ms deadline", f"{median(kills):.1f} ms", f"worst {max(kills):.1f} of 30; goal 35"
         yield (

@@ -159,6 +159,24 @@ def unpack_batch(packed: bytes, count: int) -> list[DecodeResult]:
     return items
 
 
+def pack_results(results: Sequence[DecodeResult]) -> bytes:
+    """Outcomes as a guest would give them, the host's own codes included; `unpack_results` is the opposite."""
+    return msgspec.msgpack.encode([_without_gaps(result) for result in results])
+
+
+def unpack_results(packed: bytes) -> list[DecodeResult]:
+    """Outcomes that were checked before; raises ValueError where the bytes are none."""
+    return list(_items.decode(packed))
+
+
+def _without_gaps(result: DecodeResult) -> Any:
+    """An item as a map of what it has: an empty Raw is no msgpack."""
+    if not isinstance(result, Decoded):
+        return result
+    fields = {name: getattr(result, name) for name in Decoded.__struct_fields__}
+    return {name: value for name, value in fields.items() if value != _NOTHING}
+
+
 def _one_by_one(packed: bytes) -> list[DecodeResult]:
     try:
         raws = _raw_items.decode(packed)

@@ -19,6 +19,9 @@ class WasmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         no files and no network, but it is a hundred times the code of the rest.
     grants: the same for single plugins by id, instead of default_grants.
     settings: configuration of single plugins by id, handed to their gw_init and gw1.config.
+    strikes, strike_window_s: so many failures (a frame or request that made the plugin trap or run out of time) within
+        the window take a version out of use: the one before it comes back, or the plugin is held.
+    quarantine_s: how long a plugin is held the first time; doubled each further time, up to an hour.
     """
 
     call_path: Literal["auto", "public"] = "auto"
@@ -27,6 +30,9 @@ class WasmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     default_grants: tuple[Capability, ...] = ("log", "clock", "random", "kv", "config")
     grants: dict[str, tuple[Capability, ...]] = {}
     settings: dict[str, dict[str, Any]] = {}
+    strikes: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
+    strike_window_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60.0
+    quarantine_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 10.0
 
 
 class PluginsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,10 +43,12 @@ class PluginsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     trusted: public keys by the name they are shown as, in base64, as `gateway plugin keygen` prints them.
     max_package_bytes: the largest package that is taken; it is held in memory while it is checked.
     max_versions: installed versions of one plugin that are kept.
+    poll_s: how often folders and installed versions are looked at for changes; one that is seen twice the same is used.
     """
 
     dirs: tuple[str, ...] = ("plugins",)
     require_signed: bool = False
     trusted: dict[str, str] = {}
     max_package_bytes: Annotated[int, msgspec.Meta(ge=1 << 10, le=256 << 20)] = 32 << 20
+    poll_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 2.0
     max_versions: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 16

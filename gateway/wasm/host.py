@@ -1,17 +1,17 @@
 """One loaded codec plugin: batches in, outcomes out, whatever the plugin does.
 
-Owns the policy around an instance: split, isolate the frame that trapped, discard and respawn, count. An instance
-that trapped is gone with its state; the frames that did not trap are decoded again on a fresh one.
+Owns the policy around an instance: split, isolate the frame that trapped, discard and respawn, count, and refuse what
+is proven to trap. An instance that trapped is gone with its state; the frames that did not trap are decoded again on a
+fresh one. Does not know of other versions of the plugin.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
-import structlog
 from typing_extensions import override
 
 from gateway.core.errors import CodecError, NotReady
@@ -22,14 +22,15 @@ from gateway.wasm.abi import (
     UNSUPPORTED,
     BadBatch,
     pack_batch,
+    pack_results,
     unpack_batch,
 )
 from gateway.wasm.codec import MALFORMED, TRAPPED, Codec, DecodeResult
 from gateway.wasm.fastcall import GuestTrap
 from gateway.wasm.instance import BAD_POINTER
-from gateway.wasm.program import STRIKE_WINDOW_S, Down, Program
-
-log = structlog.get_logger(__name__)
+from gateway.wasm.poison import PoisonMemory
+from gateway.wasm.program import Down, Program
+from gateway.wasm.strikes import STRIKE_WINDOW_S
 
 MOST_FRAMES = 1024
 """Frames of one call: past some hundred a longer batch gains nothing, and a failed one is repeated frame by frame."""
@@ -50,6 +51,14 @@ _Outcome: TypeAlias = "list[DecodeResult] | _Failure | int"
 """What one call gave: items, why there are none, or the code that the plugin gave for the whole."""
 
 
+class Tap(Protocol):
+    """Who looks on at live frames: another version in shadow."""
+
+    def offer(self, frames: Sequence[bytes], aux: Sequence[int] | None, results: bytes, took_s: float) -> None:
+        """Take frames with what became of them (msgpack, one result each). Returns at once, never raises."""
+        ...
+
+
 class WasmCodec(Codec):
     """A codec plugin in its sandbox. Every call must come from the thread that made its program."""
 
@@ -65,9 +74,18 @@ class WasmCodec(Codec):
         self._deadline_s = program.limits.deadline_ms / 1000
         self._batch_deadline_s = max(program.limits.batch_deadline_ms, program.limits.deadline_ms) / 1000
         self._most = MOST_FRAMES
+        self._poison = PoisonMemory()
+        self._raw: bytes | None = None
+        self._successor: Callable[[], Codec] | None = None
+        self.tap: Tap | None = None
 
-    def close(self) -> None:
-        """Free the program; the codec is of no further use."""
+    def close(self, successor: Callable[[], Codec] | None = None) -> None:
+        """Free the program. The codec is of no further use, but that it hands on what it is still asked to encode.
+
+        successor: gives the codec that goes on, or raises NotReady.
+        """
+        self._successor = successor
+        self.tap = None
         self.program.close()
 
     def strikes_in(self, window_s: float = STRIKE_WINDOW_S) -> int:
@@ -86,22 +104,23 @@ class WasmCodec(Codec):
 
     @override
     def decode_batch(self, frames: Sequence[bytes], aux: Sequence[int] | None = None) -> list[DecodeResult]:
-        count = len(frames)
-        if not count:
+        if not frames:
             return []
-        if aux is not None and len(aux) != count:
-            raise ValueError(f"{len(aux)} aux values for {count} frames")
-        if count <= self._most:
-            packed = pack_batch(frames, aux)
-            if len(packed) <= self._limits.max_input:
-                began = perf_counter()
-                return self._counted(self._settle(frames, aux, self._run(packed, count), began))
-        return self._counted(self._in_pieces(frames, aux))
+        if aux is not None and len(aux) != len(frames):
+            raise ValueError(f"{len(aux)} aux values for {len(frames)} frames")
+        began = perf_counter()
+        results = self._guarded(frames, aux, began) if self._poison.known else self._decode(frames, aux, began)
+        if self.tap is not None:
+            took_s = perf_counter() - began
+            self.tap.offer(frames[: len(results)], aux, self._shown(results), took_s)
+        return self._counted(results)
 
     @override
     def encode(self, request: bytes, aux: int = 0) -> bytes:
         if not self.encodes:
             raise CodecError(UNSUPPORTED, f"plugin {self.plugin_id} encodes nothing")
+        if self._successor is not None:
+            return self._successor().encode(request, aux)
         if len(request) > self._limits.max_input:
             raise CodecError(UNSUPPORTED, f"the request is larger than the plugin's max_input {self._limits.max_input}")
         self.stats.encodes += 1
@@ -109,9 +128,72 @@ class WasmCodec(Codec):
 
     # -- batches ------------------------------------------------------------------------------------------------
 
-    def _in_pieces(self, frames: Sequence[bytes], aux: Sequence[int] | None) -> list[DecodeResult]:
+    def _decode(self, frames: Sequence[bytes], aux: Sequence[int] | None, began: float) -> list[DecodeResult]:
+        if len(frames) <= self._most:
+            packed = pack_batch(frames, aux)
+            if len(packed) <= self._limits.max_input:
+                outcome = self._run(packed, len(frames))
+                results = self._settle(frames, aux, outcome, began)
+                if results is not outcome:
+                    self._raw = None
+                return results
+        results = self._in_pieces(frames, aux, began)
+        self._raw = None
+        return results
+
+    def _guarded(self, frames: Sequence[bytes], aux: Sequence[int] | None, began: float) -> list[DecodeResult]:
+        """Decode around the frames that are proven to trap."""
+        refused: list[int] = []
+        known = self._poison.known
+        for place, frame in enumerate(frames):
+            if hash(frame) not in known:
+                continue
+            tried = self._poison.suspicion(frame) == "suspect"
+            if self._is_poison(frame, 0 if aux is None else aux[place]):
+                refused.append(place)
+            if tried:  # what follows comes again, so that the loop waits for one trial only
+                frames, aux = frames[: place + 1], None if aux is None else aux[: place + 1]
+                break
+        return self._around(refused, frames, aux, began) if refused else self._decode(frames, aux, began)
+
+    def _around(
+        self, refused: list[int], frames: Sequence[bytes], aux: Sequence[int] | None, began: float
+    ) -> list[DecodeResult]:
+        kept = sorted(set(range(len(frames))).difference(refused))
+        results: list[DecodeResult] = []
+        if kept:
+            kept_aux = None if aux is None else [aux[place] for place in kept]
+            results = self._decode([frames[place] for place in kept], kept_aux, began)
+            self._raw = None
+        reached = len(frames) if len(results) == len(kept) else kept[len(results)]
+        outcomes = list(results)
+        for place in refused:
+            if place < reached:
+                outcomes.insert(place, TRAPPED)
+                self.stats.poison_refused += 1
+        return outcomes
+
+    def _is_poison(self, frame: bytes, aux: int) -> bool:
+        """Whether a frame traps by itself; a suspect is tried on an instance of its own."""
+        suspicion = self._poison.suspicion(frame)
+        if suspicion != "suspect":
+            return suspicion == "proven"
+        traps = self.program.traps_aside("gw_decode_batch", pack_batch([frame], [aux]), 1, self._deadline_s)
+        if traps:
+            self._poison.prove(frame)
+        elif traps is not None:
+            self._poison.clear(frame)  # it was what came before, not the frame
+        return bool(traps)
+
+    def _shown(self, results: list[DecodeResult]) -> bytes:
+        """Results as msgpack: the guest's own bytes where they are just that, since those are there already."""
+        raw, self._raw = self._raw, None
+        if raw is None or any(result == MALFORMED for result in results):
+            return pack_results(results)
+        return raw
+
+    def _in_pieces(self, frames: Sequence[bytes], aux: Sequence[int] | None, began: float) -> list[DecodeResult]:
         """Decode more than one call can take; stop early once the time of a batch is used up."""
-        began = perf_counter()
         results: list[DecodeResult] = []
         while len(results) < len(frames):
             start = len(results)
@@ -151,22 +233,35 @@ class WasmCodec(Codec):
         """
         if isinstance(outcome, list):
             if TOO_LARGE in outcome and len(frames) > 1:
+                self._raw = None
                 self._retry_large(frames, aux, outcome, began)
             return outcome
         if outcome is _Failure.DOWN:
             raise self.program.not_ready()
         if len(frames) == 1:
-            return [self._judged(outcome)]
+            return [self._judged(outcome, frames[0])]
+        return self._singly(frames, aux, outcome, began)
+
+    def _singly(
+        self, frames: Sequence[bytes], aux: Sequence[int] | None, outcome: _Outcome, began: float
+    ) -> list[DecodeResult]:
+        """Decode frames one by one after they failed together, as far as the time allows."""
         results: list[DecodeResult] = []
         guilty = False
-        for place in range(len(frames)):
-            single = self._run_single(frames, aux, place)
+        for place, frame in enumerate(frames):
+            single: _Outcome
+            if self._poison.known and self._is_poison(frame, 0 if aux is None else aux[place]):
+                self.stats.poison_refused += 1
+                single = [TRAPPED]
+                guilty = True
+            else:
+                single = self._run_single(frames, aux, place)
             if single is _Failure.DOWN:
                 if not results:
                     raise self.program.not_ready()
                 return results
             guilty = guilty or single in _FATAL
-            results.append(self._judged(single))
+            results.append(self._judged(single, frame))
             if single is _Failure.TIMED_OUT or perf_counter() > self._give_up(began):
                 break
         if outcome is _Failure.TIMED_OUT and not guilty:
@@ -190,7 +285,7 @@ class WasmCodec(Codec):
                         raise self.program.not_ready()
                     del results[place:]
                     return
-                results[place] = self._judged(single)
+                results[place] = self._judged(single, frames[place])
                 if single is _Failure.TIMED_OUT or perf_counter() > self._give_up(began):
                     return
 
@@ -200,13 +295,14 @@ class WasmCodec(Codec):
     def _run_single(self, frames: Sequence[bytes], aux: Sequence[int] | None, place: int) -> _Outcome:
         return self._run(pack_batch([frames[place]], [aux[place]] if aux is not None else None), 1)
 
-    def _judged(self, outcome: _Outcome) -> DecodeResult:
+    def _judged(self, outcome: _Outcome, frame: bytes) -> DecodeResult:
         """The one result of a call for one frame; a strike where the frame cost an instance."""
         if isinstance(outcome, list):
             return outcome[0]
         if isinstance(outcome, _Failure):
             if outcome in _FATAL:
                 self.program.strike(f"{outcome.value} on one frame")
+                self._poison.suspect(frame)
             return MALFORMED if outcome is _Failure.MALFORMED else TRAPPED
         return outcome or None
 
@@ -229,6 +325,8 @@ class WasmCodec(Codec):
             return _Failure.MALFORMED
         if self._most < MOST_FRAMES and count >= self._most:
             self._most += 1
+        if self.tap is not None:
+            self._raw = data
         return items
 
     def _counted(self, results: list[DecodeResult]) -> list[DecodeResult]:

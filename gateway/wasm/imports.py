@@ -33,21 +33,52 @@ _RANDOM_BYTES: Final = 4096
 _LEVELS: Final = ("debug", "info", "warning", "error")
 
 
+class _Kept:
+    """What outlives a version of the plugin: its store, its log allowance and what was counted."""
+
+    def __init__(self) -> None:
+        self.store: dict[bytes, bytes] = {}
+        self.store_bytes = 0
+        self.storing = threading.Lock()  # instances of one plugin may run on several threads
+        self.log_second = -1
+        self.log_lines = 0
+        self.log_lines_dropped = 0
+        self.failures = 0
+
+
 class HostServices:
     """What one plugin's imports act on, over all its instances."""
 
     def __init__(self, plugin_id: str, clock: Clock, settings: Mapping[str, Any]) -> None:
         """`settings` is the operator's configuration of the plugin."""
-        self.log_lines_dropped = 0
-        self.failures = 0
         self._plugin_id = plugin_id
         self._clock = clock
         self._settings = {key.encode(): msgspec.msgpack.encode(value) for key, value in settings.items()}
-        self._store: dict[bytes, bytes] = {}
-        self._store_bytes = 0
-        self._storing = threading.Lock()  # instances of one plugin may run on several threads
-        self._log_second = -1
-        self._log_lines = 0
+        self._kept = _Kept()
+
+    def heir(self, settings: Mapping[str, Any]) -> HostServices:
+        """The services of another version, with settings of its own: it goes on with store and log allowance."""
+        services = HostServices(self._plugin_id, self._clock, settings)
+        services._kept = self._kept
+        return services
+
+    def copied(self, settings: Mapping[str, Any]) -> HostServices:
+        """The services of a version on trial: it begins with a copy of the store, and changes nobody else's."""
+        services = HostServices(self._plugin_id, self._clock, settings)
+        with self._kept.storing:
+            services._kept.store = dict(self._kept.store)
+            services._kept.store_bytes = self._kept.store_bytes
+        return services
+
+    @property
+    def log_lines_dropped(self) -> int:
+        """Lines that the plugin logged over its allowance."""
+        return self._kept.log_lines_dropped
+
+    @property
+    def failures(self) -> int:
+        """Host functions that failed, which none should."""
+        return self._kept.failures
 
     def link(self, linker: wasmtime.Linker, module: wasmtime.Module) -> None:
         """Define what the module imports; its imports were checked (abi.check_imports)."""
@@ -73,7 +104,7 @@ class HostServices:
             try:
                 return function(_CallerMemory(caller), *args)
             except Exception as error:
-                self.failures += 1
+                self._kept.failures += 1
                 log.error("a host function failed", plugin=self._plugin_id, function=function.__name__, exc_info=error)
                 return on_failure
 
@@ -81,12 +112,13 @@ class HostServices:
 
     def _log(self, memory: _CallerMemory, level: int, start: int, size: int) -> None:
         second = int(self._clock.monotonic_s())
-        if second != self._log_second:
-            self._log_second, self._log_lines = second, 0
-        self._log_lines += 1
+        kept = self._kept
+        if second != kept.log_second:
+            kept.log_second, kept.log_lines = second, 0
+        kept.log_lines += 1
         text = memory.read(start, min(size & 0xFFFF_FFFF, _LOG_TEXT_BYTES))
-        if text is None or self._log_lines > _LOG_LINES_PER_S:
-            self.log_lines_dropped += 1
+        if text is None or kept.log_lines > _LOG_LINES_PER_S:
+            kept.log_lines_dropped += 1
             return
         word = _LEVELS[level] if 0 <= level < len(_LEVELS) else "info"
         shown = safe_text(text.decode(errors="replace"), _LOG_TEXT_BYTES)
@@ -99,7 +131,7 @@ class HostServices:
         return self._give(memory, self._settings, (key, key_size), (to, room))
 
     def _kv_get(self, memory: _CallerMemory, key: int, key_size: int, to: int, room: int) -> int:
-        return self._give(memory, self._store, (key, key_size), (to, room))
+        return self._give(memory, self._kept.store, (key, key_size), (to, room))
 
     def _give(
         self, memory: _CallerMemory, source: Mapping[bytes, bytes], at_key: tuple[int, int], at_value: tuple[int, int]
@@ -120,13 +152,14 @@ class HostServices:
         key, value = memory.read(key_start, key_size), memory.read(start, size)
         if key is None or value is None:
             return MISSING
-        with self._storing:
-            known = self._store.get(key)
-            grown = self._store_bytes + len(value) - len(known or b"") + (len(key) if known is None else 0)
-            if grown > _STORE_BYTES or (known is None and len(self._store) >= _STORE_KEYS):
+        kept = self._kept
+        with kept.storing:
+            known = kept.store.get(key)
+            grown = kept.store_bytes + len(value) - len(known or b"") + (len(key) if known is None else 0)
+            if grown > _STORE_BYTES or (known is None and len(kept.store) >= _STORE_KEYS):
                 return MISSING
-            self._store[key] = value
-            self._store_bytes = grown
+            kept.store[key] = value
+            kept.store_bytes = grown
         return 0
 
     def _random(self, memory: _CallerMemory, start: int, size: int) -> None:

@@ -5,8 +5,9 @@ Owns the life of a wasmtime Store. Knows no policy: what to do after a trap is t
 
 from __future__ import annotations
 
-import threading
-from time import perf_counter
+from bisect import bisect_left
+from threading import get_ident
+from time import perf_counter, thread_time
 
 import wasmtime
 
@@ -16,7 +17,7 @@ from gateway.wasm.abi import ABI_MAJOR, ABI_MINOR, SIGNATURES, TOO_LARGE
 from gateway.wasm.engine import check_thread_stack
 from gateway.wasm.fastcall import CallPath, Guest, GuestTrap, guest_function, guest_memory, trap_reason
 from gateway.wasm.manifest import Limits
-from gateway.wasm.stats import PluginStats
+from gateway.wasm.stats import LATENCY_BOUNDS_S, PluginStats
 from gateway.wasm.watchdog import Watchdog
 
 _TABLE_ELEMENTS = 100_000
@@ -46,7 +47,7 @@ class Instance:
         """Instantiate within the limits; raises GuestTrap (its start failed) or ConfigError (it breaks the ABI)."""
         check_thread_stack()
         self._stats = stats
-        self._owner = threading.get_ident()
+        self._owner = get_ident()
         self._watchdog = watchdog
         self._limits = limits
         self._deadline_s = limits.deadline_ms / 1000
@@ -158,12 +159,13 @@ class Instance:
 
     def _call(self, name: str, budget_s: float, *args: int) -> int:
         """Call a guest function under a deadline; the hot path."""
-        if threading.get_ident() != self._owner:
+        if get_ident() != self._owner:
             raise RuntimeError("a plugin instance was called from a thread that does not own it")
         function = self._functions[name]
         watchdog = self._watchdog
         if self._armed != watchdog.epoch:
             self._arm()
+        cpu_s = thread_time()
         began = perf_counter()
         watchdog.begin(began + budget_s)
         try:
@@ -173,7 +175,11 @@ class Instance:
             raise
         finally:
             watchdog.running = False
-            self._stats.busy_s += perf_counter() - began
+            took_s = perf_counter() - began
+            stats = self._stats
+            stats.busy_s += took_s
+            stats.cpu_s += thread_time() - cpu_s
+            stats.latency[bisect_left(LATENCY_BOUNDS_S, took_s)] += 1
 
     def _arm(self) -> None:
         """Set the store's deadline to the next tick of the epoch; a store without one would trap at once."""

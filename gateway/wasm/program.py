@@ -6,8 +6,6 @@ callers' business (`WasmCodec`, `WasmCaller`).
 
 from __future__ import annotations
 
-from collections import deque
-
 import structlog
 import wasmtime
 
@@ -21,14 +19,12 @@ from gateway.wasm.instance import BAD_POINTER, GuestResult, Instance
 from gateway.wasm.manifest import Manifest
 from gateway.wasm.sandbox import Sandbox
 from gateway.wasm.stats import PluginStats
+from gateway.wasm.strikes import STRIKE_WINDOW_S, Strikes
 
 log = structlog.get_logger(__name__)
 
-STRIKE_WINDOW_S = 60.0
-
 _FIRST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 30.0
-_MOST_STRIKES_KEPT = 1000
 
 
 class Down(Exception):
@@ -49,23 +45,24 @@ class Program:
         clock: Clock,
         start: bytes,
         stats: PluginStats | None = None,
+        strikes: Strikes | None = None,
     ) -> None:
         """Check the module against ABI and grants, link it and start it.
 
-        start: msgpack for gw_init. stats: counters to go on with. Raises ConfigError (not a plugin we take), CodecError
+        start: msgpack for gw_init. stats, strikes: to go on with. Raises ConfigError (not a plugin we take), CodecError
         (it refused its configuration) or PluginTrapped (it failed while starting).
         """
         self.manifest = manifest
         self.plugin_id = manifest.id
         self.limits = manifest.limits
         self.stats = stats or PluginStats()
+        self.strikes = strikes or Strikes(clock)
         self.path = sandbox.path
         self._sandbox = sandbox
         self._module = module  # the sandbox lends it to others while this one lives
         self._clock = clock
         self._start = start
         self._services = services
-        self._strikes: deque[float] = deque(maxlen=_MOST_STRIKES_KEPT)
         self._retry_at = 0.0
         self._failed_starts = 0
         self._instance: Instance | None = None
@@ -116,15 +113,14 @@ class Program:
 
     def strikes_in(self, window_s: float = STRIKE_WINDOW_S) -> int:
         """Strikes within the last seconds: what a quarantine goes by."""
-        since = self._clock.monotonic_s() - window_s
-        return sum(at >= since for at in self._strikes)
+        return self.strikes.within(window_s)
 
     def strike(self, what: str) -> None:
         """Count a fault of the plugin."""
         self.stats.strikes += 1
-        self._strikes.append(self._clock.monotonic_s())
-        if self.strikes_in() in {1, 10, 100}:  # said early, then ever more rarely: the counter tells the rest
-            log.warning("plugin failed", plugin=self.plugin_id, what=what, strikes_last_minute=self.strikes_in())
+        recent = self.strikes.note(what)
+        if recent in {1, 10, 100}:  # said early, then ever more rarely: the counter tells the rest
+            log.warning("plugin failed", plugin=self.plugin_id, what=what, strikes_last_minute=recent)
 
     def call(self, name: str, data: bytes, last: int, budget_s: float) -> GuestResult:
         """Call an export (ptr, len, x); after a GuestTrap, which is raised on, the instance is gone. Raises Down.
@@ -159,6 +155,23 @@ class Program:
             words = self._last_error()
             raise CodecError(code, f"plugin {self.plugin_id}: {code_text(code)}{': ' + words if words else ''}")
         return answer
+
+    def traps_aside(self, name: str, data: bytes, last: int, budget_s: float) -> bool | None:
+        """Whether a call makes an instance of its own trap; None where none starts. The live one is not touched."""
+        if self._instance is None and self._clock.monotonic_s() < self._retry_at:
+            return None
+        try:
+            instance = self._spawn()
+        except (GuestTrap, CodecError, ConfigError):
+            return None
+        self.stats.calls += 1
+        try:
+            instance.call(name, data, last, budget_s)
+        except GuestTrap as trap:
+            return None if trap.early else True
+        finally:
+            instance.close()
+        return False
 
     def not_ready(self) -> NotReady:
         """What to raise while there is no instance."""

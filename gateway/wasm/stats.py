@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
+
+LATENCY_BOUNDS_S: Final = (
+    *(1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4),
+    *(1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 1.0),
+)
+"""Upper bounds of the latency histogram's buckets: from a small frame to a call that ran into any codec's deadline."""
 
 
 class PluginStats(msgspec.Struct):
@@ -13,7 +20,9 @@ class PluginStats(msgspec.Struct):
     calls: calls into the plugin, batches and encodes.
     errors: results by code (the ABI's, the plugin's own, TRAPPED and MALFORMED).
     traps: instances lost to a fault. kills: instances lost to a deadline.
-    strikes: faults of the plugin, one per guilty frame or request. busy_s: wall seconds inside guest calls.
+    strikes: faults of the plugin, one per guilty frame or request. busy_s: wall seconds inside guest calls, cpu_s:
+    those of the processor. latency: guest calls by wall time, one count per bound of LATENCY_BOUNDS_S and one above.
+    poison_refused: frames that were not run, since they are proven to trap.
     """
 
     calls: int = 0
@@ -27,6 +36,9 @@ class PluginStats(msgspec.Struct):
     respawns: int = 0
     strikes: int = 0
     busy_s: float = 0.0
+    cpu_s: float = 0.0
+    poison_refused: int = 0
+    latency: list[int] = msgspec.field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
 
 
 def summed(parts: Iterable[PluginStats]) -> PluginStats:
@@ -39,6 +51,8 @@ def summed(parts: Iterable[PluginStats]) -> PluginStats:
                 mine = getattr(total, name)
                 for key, value in list(count.items()):
                     mine[key] = mine.get(key, 0) + value
+            elif isinstance(count, list):
+                setattr(total, name, [a + b for a, b in zip(getattr(total, name), count, strict=True)])
             else:
                 setattr(total, name, getattr(total, name) + count)
     return total

@@ -64,7 +64,8 @@ def test_a_wrong_number_of_items_blames_only_the_frame_that_makes_it(make_codec:
 @pytest.mark.parametrize("order", [b"T", b"D", b"O"])
 def test_a_trap_costs_the_poison_frame_and_no_other(make_codec: MakeCodec, order: bytes) -> None:
     codec = make_codec(well_behaved())
-    assert shown(codec.decode_batch([b"a", order, b"b", order, b"c"])) == ["a", TRAPPED, "b", TRAPPED, "c"]
+    frames = [b"a", order + b"1", b"b", order + b"2", b"c"]
+    assert shown(codec.decode_batch(frames)) == ["a", TRAPPED, "b", TRAPPED, "c"]
     assert codec.stats.strikes == 2
     assert codec.stats.traps == 3  # the batch once, then each poison frame alone
     assert codec.strikes_in() == 2

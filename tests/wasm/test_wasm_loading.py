@@ -262,9 +262,9 @@ class HandClock:
 def test_strikes_are_forgotten_after_their_window(make_codec: MakeCodec) -> None:
     clock = HandClock()
     codec = make_codec(well_behaved(), clock=clock)
-    codec.decode_batch([b"T"])
+    codec.decode_batch([b"T1"])
     clock.seconds += 59
-    codec.decode_batch([b"T"])
+    codec.decode_batch([b"T2"])
     assert codec.strikes_in() == 2
     clock.seconds += 2
     assert codec.strikes_in() == 1
@@ -284,8 +284,8 @@ def test_many_respawns_and_many_plugins_do_not_grow_the_process(sandbox: Sandbox
 
     def churn() -> None:
         codec = sandbox.codec(well_behaved())
-        for _ in range(200):
-            codec.decode_batch([b"T"])
+        for number in range(200):
+            codec.decode_batch([b"T%d" % number])
         for _ in range(50):
             with closing(sandbox.codec(_LOGS, caps=Caps(log=True))) as other:
                 other.decode_batch([b"a"])
