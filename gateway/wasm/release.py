@@ -104,10 +104,20 @@ class Starter:
         return HostServices(release.id, self._clock, self._settings(release))
 
     def start(
-        self, release: Release, sandbox: Sandbox, services: HostServices | None = None, stats: PluginStats | None = None
+        self,
+        release: Release,
+        sandbox: Sandbox,
+        services: HostServices | None = None,
+        stats: PluginStats | None = None,
+        *,
+        settings: Mapping[str, Any] | None = None,
     ) -> Program:
-        """A running program of the release. Raises ConfigError, CodecError or PluginTrapped, saying why not."""
-        start = {"config": self._settings(release), "host": HOST_NAME, "plugin_id": release.id}
+        """A running program of the release. Raises ConfigError, CodecError or PluginTrapped, saying why not.
+
+        settings: what gw_init gets, the manifest's with the operator's over them where not said.
+        """
+        config = self._settings(release) if settings is None else settings
+        start = {"config": config, "host": HOST_NAME, "plugin_id": release.id}
         if release.script is not None:
             start["script"] = release.script
         return Program(
@@ -122,8 +132,13 @@ class Starter:
         )
 
     def prove(self, release: Release, sandbox: Sandbox) -> list[VectorResult]:
-        """Run the release's own vectors on an instance of their own. Raises as `start` does."""
-        program = self.start(release, sandbox)
+        """Run the release's own vectors on an instance of their own. Raises as `start` does.
+
+        They promise how it behaves as it is shipped: the operator's settings do not touch them.
+        """
+        shipped = release.manifest.config
+        services = HostServices(release.id, self._clock, shipped)
+        program = self.start(release, sandbox, services, settings=shipped)
         try:
             framer = None if release.framing is None else partial(framer_for, release.framing)
             if release.manifest.kind == "codec":
