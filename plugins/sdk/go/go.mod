@@ -1,0 +1,3 @@
+module gw1
+
+go 1.24
