@@ -40,7 +40,7 @@ class Automation:
         self.alarms = AlarmService(SqlAlarmRepository(database), bus, self._alarm_cleared)
         traffic.catalog.on_device_changed(self._device_changed)
         self.scene_rows = SqlSceneRepository(database)
-        self._effects = Effects(self.alarms, traffic.commands)
+        self._effects = Effects(self.alarms, traffic.commands, traffic.plugins)
         self._rules_config = msgspec.structs.replace(config.rules, directory=str(loaded.path(config.rules.directory)))
         scenes = msgspec.structs.replace(config.scenes, directory=str(loaded.path(config.scenes.directory)))
         self.scenes = SceneHost(scenes, supervisor, clock, self._effects, self.scene_rows)

@@ -1,27 +1,32 @@
-"""What rules and scenes may do to the outside, wired to alarms and commands."""
+"""What rules and scenes may do to the outside, wired to alarms, commands and plugins."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from typing_extensions import override
 
 from gateway.alarms.service import AlarmService
-from gateway.core.errors import GatewayError, NotReady
+from gateway.core.errors import GatewayError, NotReady, Rejected
 from gateway.core.flow import AlarmChange, StateDelta
 from gateway.core.scope import Scope
 from gateway.rules.model import RuleEffects
 from gateway.rules.scenes import SceneHost
 from gateway.things.commands import CommandService
+from gateway.wasm.plugins import PluginHost
+
+_CALLABLE: Final = frozenset({"algo", "crypto", "parser", "report"})
+"""Kinds of plugins that scripts may call: a notify plugin speaks to its channel alone, a codec takes no calls."""
 
 
 class Effects(RuleEffects):
-    """Alarms and commands, in the name of the rule or scene that asked."""
+    """Alarms, commands and calls, in the name of the rule or scene that asked."""
 
-    def __init__(self, alarms: AlarmService, commands: CommandService) -> None:
-        """Wire both; `scenes` is set once there are any, for they need these effects themselves."""
+    def __init__(self, alarms: AlarmService, commands: CommandService, plugins: PluginHost) -> None:
+        """Wire them; `scenes` is set once there are any, for they need these effects themselves."""
         self._alarms = alarms
         self._commands = commands
+        self._plugins = plugins
         self.scenes: SceneHost | None = None
 
     @override
@@ -39,6 +44,13 @@ class Effects(RuleEffects):
             return {"id": None, "status": "failed", "error": str(refusal)}
         ended = await self._commands.wait(command)
         return {"id": ended.id, "status": ended.status, "error": ended.error, "result": ended.result}
+
+    @override
+    async def call_plugin(self, plugin_id: str, args: dict[str, Any], timeout_s: float, most_bytes: int) -> Any:
+        kind = self._plugins.manifest(plugin_id).kind
+        if kind not in _CALLABLE:
+            raise Rejected(f"plugin {plugin_id} is of kind {kind}; scripts call {', '.join(sorted(_CALLABLE))}")
+        return await self._plugins.call(plugin_id, args, timeout_s=timeout_s, most_bytes=most_bytes)
 
     @override
     async def run_scene(self, tenant_id: str, scene: str, args: dict[str, Any], actor: str) -> None:

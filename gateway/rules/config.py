@@ -60,6 +60,8 @@ class RulesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     strikes, strike_window_s: so many hangs, crashes or overruns within the window stop a rule.
     keep_s: how long a change of state that came without an alarm may wait to be written.
     outbox: batches of effects that may wait for the database; over it evaluation waits.
+    plugin_calls, plugin_ms, plugin_bytes: what one call may ask of plugins: how often, how long it may wait for them in
+        all (the other rules wait with it), and the size of the arguments and of the answer of each.
     commands: commands of rules in flight; over it they are refused and counted.
     command_timeout_s: when a rule names none.
     log_lines_per_s: log lines of one rule that reach the gateway's log.
@@ -80,6 +82,9 @@ class RulesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     strike_window_s: Seconds = 60.0
     keep_s: Seconds = 1.0
     outbox: Count = 64
+    plugin_calls: Count = 8
+    plugin_ms: Milliseconds = 200
+    plugin_bytes: Bytes = 256 * 1024
     commands: Count = 256
     command_timeout_s: Annotated[float, msgspec.Meta(ge=0.01, le=3600)] = 10.0
     log_lines_per_s: Annotated[float, msgspec.Meta(ge=1, le=1_000_000)] = 20.0
@@ -92,9 +97,9 @@ class ScenesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     directory, poll_s, files: as for rules.
     runs: runs at one time; each is a Lua coroutine of a few kilobytes.
     wait_s: longest `wait`; longer pauses are what schedules are for.
-    args_bytes: arguments of a run, a command or its answer.
+    args_bytes: arguments of a run, of a command or a plugin, and what they answer.
     run_log_lines: last lines that a run keeps.
-    command_timeout_s: when a scene names none.
+    command_timeout_s, plugin_timeout_s: when a scene names none.
     catch_up_s: a schedule missed while the gateway was down runs at its start if it is not older than this.
     schedules: schedules of one tenant.
     """
@@ -107,6 +112,7 @@ class ScenesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     args_bytes: Bytes = 64 * 1024
     run_log_lines: Count = 100
     command_timeout_s: Annotated[float, msgspec.Meta(ge=0.01, le=3600)] = 10.0
+    plugin_timeout_s: Annotated[float, msgspec.Meta(ge=0.01, le=60)] = 10.0
     catch_up_s: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 300.0
     schedules: Count = 1000
     limits: SandboxLimits = SandboxLimits()

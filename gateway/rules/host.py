@@ -30,6 +30,7 @@ from gateway.rules.config import RulesConfig
 from gateway.rules.decisions import Decisions
 from gateway.rules.model import RuleEffects, RuleStatus
 from gateway.rules.outbox import Outbox
+from gateway.rules.plugin_calls import PluginCalls
 from gateway.rules.process import WorkerLost, WorkerProcess
 from gateway.rules.rulebook import Rule, Rulebook
 from gateway.rules.scripts import ScriptFile, ScriptFolder
@@ -87,6 +88,7 @@ class RulesHost:
         self._outbox = Outbox(effects, config.outbox, config.keep_s)
         self._batches = Batches(config, self._book, clock)
         self._decisions = Decisions(config, self._book, self._batches, self._outbox, effects, supervisor)
+        self._plugins = PluginCalls(effects, config.plugin_bytes)
         self._turn = asyncio.Lock()
         self._messages = bus.messages.subscribe(
             "rules", config.queue_messages, Overflow.DROP_OLDEST, self._book.wants_message
@@ -156,6 +158,8 @@ class RulesHost:
             ),
             ("gateway_rules_effects_retries_total", "Writes of effects tried again.", self._outbox.retries),
             ("gateway_rules_effects_refused_total", "Alarm changes that storage refused.", self._outbox.refused),
+            ("gateway_rules_plugin_calls_total", "Calls of plugins by rules.", self._plugins.made),
+            ("gateway_rules_plugin_failures_total", "Those that gave no answer.", self._plugins.failed),
         ):
             yield Sample(name, help_text, "counter", {}, value)
         yield Sample("gateway_rules_waiting", "Messages and events that wait for rules.", "gauge", {}, self.waiting)
@@ -347,7 +351,7 @@ class RulesHost:
         """What is left to do, and the answer if there is one. Raises WorkerLost."""
         if len(request) > self._config.frame_bytes:
             return self._halves(items, without), None
-        answer = await self._worker.ask(request, Evaluate)
+        answer = await self._worker.ask(request, Evaluate, self._plugins.for_rule)
         if not isinstance(answer, Evaluated):
             self.skipped += len(items)
             return [], None

@@ -86,6 +86,13 @@ class RuleEffects(Protocol):
         """Send a command and wait for its end; returns `{id, status, error}`. Never raises for a refused command."""
         ...
 
+    async def call_plugin(self, plugin_id: str, args: dict[str, Any], timeout_s: float, most_bytes: int) -> Any:
+        """Call a plugin that rules and scenes may call; its answer has at most `most_bytes` of MessagePack.
+
+        Raises GatewayError, saying why there is no answer.
+        """
+        ...
+
     async def run_scene(self, tenant_id: str, scene: str, args: dict[str, Any], actor: str) -> None:
         """Start a run of a scene. Raises GatewayError when it cannot start."""
         ...

@@ -7,9 +7,10 @@ import mmap
 import socket
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 import msgspec
 import psutil  # type: ignore[import-untyped]  # its stubs are not among our dependencies
@@ -23,13 +24,18 @@ from gateway.rules.wire import (
     HEARTBEAT_SLOTS,
     LENGTH,
     Answer,
+    CallPlugin,
     Greeting,
+    PluginTold,
     Request,
     answer_decoder,
     encoder,
 )
 
 log = structlog.get_logger(__name__)
+
+Plugins: TypeAlias = Callable[[CallPlugin], Awaitable[PluginTold]]
+"""Answers what a worker asks of plugins; within its timeout, and without raising."""
 
 _LOOKS = 4
 """How often the heartbeat is looked at within the time after which a silent call is killed."""
@@ -172,20 +178,18 @@ class WorkerProcess:
             await self._process.wait()
         self._process = None
 
-    async def ask(self, request: bytes, kind: type[Request]) -> Answer:
-        """Send an encoded request and wait for its answer.
+    async def ask(self, request: bytes, kind: type[Request], plugins: Plugins | None = None) -> Answer:
+        """Send an encoded request and wait for its answer, serving the worker's calls of plugins meanwhile.
 
         Raises WorkerLost; the process is dead then, whatever was the matter with it.
         """
         link = self._link
         if link is None or link.lost:
             raise await self._lose(hung=False)
-        awaited = link.expect()
-        self._send(request)
         try:
-            if not await self._patience(awaited):
-                raise await self._lose(hung=True)
-            answer: Answer = answer_decoder.decode(awaited.result())
+            answer = await self._exchange(link, request)
+            while isinstance(answer, CallPlugin) and plugins is not None:
+                answer = await self._exchange(link, encoder.encode(await self._told(link, plugins(answer))))
         except asyncio.CancelledError:
             link.close()  # its answer would be taken for that of the next request
             raise
@@ -196,6 +200,24 @@ class WorkerProcess:
                 "worker answered nonsense", worker=self.name, request=kind.__name__, error=safe_text(str(failure))
             )
             raise await self._lose(hung=False) from None
+        if isinstance(answer, CallPlugin):
+            raise await self._lose(hung=False)
+        return answer
+
+    async def _told(self, link: _Link, answer: Awaitable[PluginTold]) -> PluginTold:
+        try:
+            return await answer
+        except BaseException:
+            link.close()  # the worker waits for an answer that never comes: it is of no further use
+            raise
+
+    async def _exchange(self, link: _Link, frame: bytes) -> Answer | CallPlugin:
+        """Send a frame and wait for the worker's next one; time that passes before does not count as its own."""
+        awaited = link.expect()
+        self._send(frame)
+        if not await self._patience(awaited):
+            raise await self._lose(hung=True)
+        answer: Answer | CallPlugin = answer_decoder.decode(awaited.result())
         return answer
 
     def _send(self, data: bytes) -> None:

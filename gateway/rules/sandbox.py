@@ -5,7 +5,7 @@ Only numbers, booleans and byte strings cross into Lua and back; never a Python 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -26,6 +26,12 @@ _SHAPES: Final = 256
 """Message shapes with a compiled entry, per rule; a device that invents shapes only makes it compile again."""
 _SHAPE_FIELDS: Final = 100
 """Fields up to which a message enters as arguments (Lua allows some 250); larger ones enter packed."""
+
+PluginCall = Callable[[bytes, bytes], "bytes | None"]
+"""Id and packed arguments in; MessagePack `[true, answer]` or `[false, text]` out, or None for one call too many.
+
+It must never raise: the exception would be an object of Python in the hands of a script.
+"""
 
 Result = tuple[int, "bytes | None"] | tuple[int, "bytes | None", "bytes | None", int] | None
 """What a call answers: see `finish` in lua/rule.lua."""
@@ -52,6 +58,11 @@ class _Runtime:
         )
         self.encode, self.decode, self.line = self._chunk("pack", limits.depth)
 
+    def plugin_calls(self, room: int) -> tuple[Any, Any]:
+        """Two calls of Lua: one packs what a plugin is given, in at most so many bytes, one unpacks its answer."""
+        packed, told = self._chunk("plugin", self.encode, self.decode, self.charge, room)
+        return packed, told
+
     def api(self, chunk: str, *given: object) -> tuple[Any, ...]:
         """Load an API; the doors that it did not take are closed for good."""
         calls: tuple[Any, ...] = self._chunk(chunk, *given)
@@ -65,15 +76,14 @@ class _Runtime:
 class RuleSandbox:
     """One rule file."""
 
-    def __init__(self, config: RulesConfig) -> None:
-        """Have an empty runtime."""
+    def __init__(self, config: RulesConfig, call_plugin: PluginCall = lambda _id, _args: None) -> None:
+        """Have an empty runtime; without a `call_plugin`, every call of a plugin is one too many."""
         limits = config.limits
         runtime = _Runtime(limits)
         (self._start, self._on_message, self._on_packed, self._on_event, self._set_state, self.set_now) = runtime.api(
             "rule",
             runtime.env,
             runtime.bounded,
-            runtime.charge,
             runtime.encode,
             runtime.decode,
             runtime.line,
@@ -82,6 +92,9 @@ class RuleSandbox:
             config.action_bytes,
             limits.log_lines,
             limits.log_line_bytes,
+            *runtime.plugin_calls(config.plugin_bytes),
+            call_plugin,
+            config.plugin_calls,
         )
         self._lua = runtime.lua
         self._shapes: dict[tuple[str, ...], Any] = {}
@@ -166,6 +179,7 @@ class SceneSandbox:
             config.args_bytes,
             limits.log_lines,
             limits.log_line_bytes,
+            *runtime.plugin_calls(config.args_bytes),
         )
 
     def load(self, source: bytes, name: str) -> tuple[str, bytes]:
@@ -198,8 +212,8 @@ def _slice(outcome: bytes, argument: Any, _overrun: object, log: bytes) -> Slice
     match outcome:
         case b"wait":
             return Slice("wait", seconds=argument, log=lines)
-        case b"command":
-            return Slice("command", command=argument, log=lines)
+        case b"ask":
+            return Slice("ask", asked=argument, log=lines)
         case b"done":
             return Slice("done", log=lines)
         case _:

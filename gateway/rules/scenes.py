@@ -24,9 +24,10 @@ from gateway.core.scope import DEFAULT_TENANT, Scope
 from gateway.core.tasks import Supervisor
 from gateway.rules.config import ScenesConfig
 from gateway.rules.model import RuleEffects, SceneRepository, SceneRun, SceneStatus
+from gateway.rules.plugin_calls import PluginCalls
 from gateway.rules.process import WorkerLost
 from gateway.rules.scene_scripts import SceneScripts
-from gateway.rules.wire import SendCommand, Slice, command_decoder, encoder
+from gateway.rules.wire import AskPlugin, SendCommand, Slice, asked_decoder, encoder
 
 log = structlog.get_logger(__name__)
 
@@ -95,6 +96,7 @@ class SceneHost:
         self._clock = clock
         self._effects = effects
         self._repository = repository
+        self._plugins = PluginCalls(effects, config.args_bytes)
         self._scripts = SceneScripts(config)
         self._live: dict[str, _Live] = {}
         self._stopping = False
@@ -209,7 +211,7 @@ class SceneHost:
         """Take a run from slice to slice until it ends."""
         try:
             taken = await self._slice(live, args)
-            while taken is not None and taken.outcome in {"wait", "command"} and live.verdict is None:
+            while taken is not None and taken.outcome in {"wait", "ask"} and live.verdict is None:
                 result = await self._wait(live, taken)
                 taken = await self._slice(live, result) if live.verdict is None else None
             if taken is not None and taken.outcome in {"done", "failed"}:
@@ -256,7 +258,7 @@ class SceneHost:
             if asked.seconds >= _SAVED_SLEEP_S:
                 await self._save(live)
         else:
-            self._supervisor.spawn("scene-command", self._command(live, asked.command))
+            self._supervisor.spawn("scene-asks", self._serve(live, asked.asked))
         try:
             return await news
         finally:
@@ -264,21 +266,34 @@ class SceneHost:
                 timer.cancel()
             live.news, live.run.status, live.run.wakes_at_ms = None, "running", None
 
-    async def _command(self, live: _Live, packed: bytes) -> None:
-        """Send a run's command; its end, whatever it is, goes back to the run."""
-        answer = encoder.encode({"status": "failed", "error": "the gateway could not send the command"})
+    async def _serve(self, live: _Live, packed: bytes) -> None:
+        """Do what a run asks for; what comes of it, whatever it is, goes back to the run, or ends it."""
+        answer: bytes | None = None
         try:
-            command: SendCommand = command_decoder.decode(packed)
-            timeout_s = command.timeout_s or self.config.command_timeout_s
-            ended = await self._effects.command(
-                live.run.tenant_id, command.device, command.name, command.args, f"scene:{live.run.scene}", timeout_s
-            )
-            answer = encoder.encode(ended)
-            if len(answer) > self.config.args_bytes:
-                short = {"status": ended.get("status"), "error": "the device's answer is too large for a scene"}
-                answer = encoder.encode(short)
+            asked = asked_decoder.decode(packed)
+            if isinstance(asked, SendCommand):
+                answer = await self._command(live, asked)
+            else:
+                answer = await self._plugin(asked)
         finally:
-            live.tell(answer)
+            if answer is None:
+                live.end(("failed", "the gateway could not do what the scene asked for; its log says why"))
+            else:
+                live.tell(answer)
+
+    async def _command(self, live: _Live, command: SendCommand) -> bytes:
+        timeout_s = command.timeout_s or self.config.command_timeout_s
+        ended = await self._effects.command(
+            live.run.tenant_id, command.device, command.name, command.args, f"scene:{live.run.scene}", timeout_s
+        )
+        answer = encoder.encode(ended)
+        if len(answer) > self.config.args_bytes:
+            short = {"status": ended.get("status"), "error": "the device's answer is too large for a scene"}
+            answer = encoder.encode(short)
+        return answer
+
+    async def _plugin(self, asked: AskPlugin) -> bytes:
+        return await self._plugins.answer(asked.plugin, asked.args, asked.timeout_s or self.config.plugin_timeout_s)
 
     def _blame(self, lost: WorkerLost) -> str:
         if lost.hung:

@@ -1,7 +1,7 @@
 """What the gateway and its Lua workers say to each other: length-prefixed MessagePack over a socket pair.
 
 Knows neither sockets nor Lua. A worker is told once what it serves (`ServeRules`, `ServeScenes`); then each request has
-one answer, and there is one request at a time.
+one answer, and there is one request at a time; in the middle of an Evaluate the worker may ask back for plugins.
 """
 
 from __future__ import annotations
@@ -95,6 +95,12 @@ class DropRun(msgspec.Struct, tag=True):
     run: str
 
 
+class PluginTold(msgspec.Struct, tag=True):
+    """To a worker that waits for a plugin: MessagePack `[true, answer]`, or `[false, why there is none]`."""
+
+    answer: bytes
+
+
 Greeting: TypeAlias = ServeRules | ServeScenes
 Request: TypeAlias = Load | Unload | Evaluate | StartRun | ResumeRun | DropRun
 
@@ -147,11 +153,11 @@ class Evaluated(msgspec.Struct, tag=True):
 
 
 class Slice(msgspec.Struct, tag=True):
-    """A run ran until it waits, commands, or ends. `argument`: seconds, the command as MessagePack, or the error."""
+    """A run ran until it waits for `seconds`, asks for something (`Asked` as MessagePack), or ends."""
 
-    outcome: Literal["wait", "command", "done", "failed"]
+    outcome: Literal["wait", "ask", "done", "failed"]
     seconds: float = 0.0
-    command: bytes = b""
+    asked: bytes = b""
     error: str = ""
     log: list[str] = []
 
@@ -160,6 +166,18 @@ class Refused(msgspec.Struct, tag=True):
     """The worker could not do what was asked, without any script being at fault."""
 
     error: str
+
+
+class CallPlugin(msgspec.Struct, tag=True):
+    """A rule calls a plugin: said in the middle of an Evaluate, which goes on with the PluginTold that follows.
+
+    args: a MessagePack map. timeout_ms: what is left to this call of the rule for waiting.
+    """
+
+    rule: int
+    plugin: str
+    args: bytes
+    timeout_ms: int
 
 
 Answer: TypeAlias = Loaded | Done | Evaluated | Slice | Refused
@@ -193,6 +211,14 @@ class RunScene(msgspec.Struct, tag_field="type", tag="scene"):
     args: dict[str, Any] = {}
 
 
+class AskPlugin(msgspec.Struct, tag_field="type", tag="plugin"):
+    """`plugin.call(...)` of a scene."""
+
+    plugin: str
+    args: dict[str, Any] = {}
+    timeout_s: float | None = None
+
+
 class LogLine(msgspec.Struct, tag_field="type", tag="log"):
     """`log.info(...)` and its like."""
 
@@ -201,6 +227,9 @@ class LogLine(msgspec.Struct, tag_field="type", tag="log"):
 
 
 Action: TypeAlias = RaiseAlarm | ClearAlarm | SendCommand | RunScene | LogLine
+
+
+Asked: TypeAlias = SendCommand | AskPlugin
 
 
 class Declared(msgspec.Struct):
@@ -213,9 +242,10 @@ class Declared(msgspec.Struct):
 
 greeting_decoder: Final = msgspec.msgpack.Decoder(Greeting)
 request_decoder: Final = msgspec.msgpack.Decoder(Request)
-answer_decoder: Final = msgspec.msgpack.Decoder(Answer)
+answer_decoder: Final = msgspec.msgpack.Decoder(Answer | CallPlugin)
+told_decoder: Final = msgspec.msgpack.Decoder(PluginTold)
 actions_decoder: Final = msgspec.msgpack.Decoder(list[Action])
-command_decoder: Final = msgspec.msgpack.Decoder(SendCommand)
+asked_decoder: Final = msgspec.msgpack.Decoder(Asked)
 declared_decoder: Final = msgspec.msgpack.Decoder(Declared)
 state_decoder: Final = msgspec.msgpack.Decoder(dict[str, Any])
 encoder: Final = msgspec.msgpack.Encoder()

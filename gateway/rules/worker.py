@@ -8,6 +8,7 @@ device and no database.
 from __future__ import annotations
 
 import mmap
+import os
 import resource
 import signal
 import socket
@@ -18,12 +19,13 @@ from typing import Any
 
 from gateway.core.flow import Event, Message
 from gateway.rules.config import RulesConfig, ScenesConfig
-from gateway.rules.sandbox import LuaError, Result, RuleSandbox, SceneSandbox, shown
+from gateway.rules.sandbox import LuaError, PluginCall, Result, RuleSandbox, SceneSandbox, shown
 from gateway.rules.wire import (
     EMPTY_STATE,
     HEARTBEAT_SLOTS,
     LENGTH,
     Answer,
+    CallPlugin,
     Done,
     DropRun,
     Evaluate,
@@ -43,6 +45,7 @@ from gateway.rules.wire import (
     encoder,
     greeting_decoder,
     request_decoder,
+    told_decoder,
 )
 
 _ORPHAN_S = 30.0
@@ -70,13 +73,59 @@ class Heartbeat:
         self.slots[0] = 0
 
 
+class PluginDoor:
+    """Asks the gateway for what plugins answer, while the script that wants to know waits."""
+
+    def __init__(self, peer: socket.socket, heartbeat: Heartbeat, config: RulesConfig) -> None:
+        """Ask over the socket on which the request came."""
+        self._peer = peer
+        self._heartbeat = heartbeat
+        self._most_calls = config.plugin_calls
+        self._most_s = config.plugin_ms / 1000
+        self._call = -1
+        self._asked = 0
+        self._waited_s = 0.0
+
+    def __call__(self, plugin: bytes, args: bytes) -> bytes | None:
+        """See `sandbox.PluginCall`. What one call of a rule may ask and wait begins anew with the next call."""
+        try:
+            return self._call_plugin(plugin, args)
+        except BaseException:  # noqa: BLE001 - what is raised into Lua is an object of Python, and a script could catch it
+            os._exit(1)
+
+    def _call_plugin(self, plugin: bytes, args: bytes) -> bytes | None:
+        call = self._heartbeat.slots[2]
+        if call != self._call:
+            self._call, self._asked, self._waited_s = call, 0, 0.0
+        self._asked += 1
+        if self._asked > self._most_calls:
+            return None
+        left_ms = int((self._most_s - self._waited_s) * 1000)
+        if left_ms < 1:
+            return encoder.encode((False, f"this call waited {self._most_s * 1000:g} ms for plugins already"))
+        began = time.perf_counter()
+        asked = CallPlugin(self._heartbeat.slots[0], plugin.decode(errors="replace"), args, left_ms)
+        answer = self._answer(encoder.encode(asked))
+        self._waited_s += time.perf_counter() - began
+        return answer
+
+    def _answer(self, request: bytes) -> bytes:
+        self._peer.sendall(LENGTH.pack(len(request)) + request)
+        frame = _read(self._peer)
+        if frame is None:
+            raise ConnectionResetError("the gateway is gone")
+        signal.setitimer(signal.ITIMER_REAL, _ORPHAN_S)
+        return told_decoder.decode(frame).answer
+
+
 class RuleWorker:
     """Evaluates batches."""
 
-    def __init__(self, config: RulesConfig, heartbeat: Heartbeat) -> None:
+    def __init__(self, config: RulesConfig, heartbeat: Heartbeat, call_plugin: PluginCall) -> None:
         """Have no rules yet."""
         self._config = config
         self._heartbeat = heartbeat
+        self._call_plugin = call_plugin
         self._rules: dict[int, RuleSandbox] = {}
         self._files: dict[int, Load] = {}
 
@@ -97,7 +146,7 @@ class RuleWorker:
     def _load(self, request: Load) -> Loaded:
         self._heartbeat.enter(request.id, -1)
         try:
-            sandbox = RuleSandbox(self._config)
+            sandbox = RuleSandbox(self._config, self._call_plugin)
             error, declared = sandbox.load(request.source, request.name)
         except LuaError as failure:
             error, declared = shown(str(failure)), b""
@@ -264,7 +313,7 @@ def serve(peer: socket.socket, heartbeat: Heartbeat) -> None:
     served = greeting_decoder.decode(greeting)
     worker: RuleWorker | SceneWorker
     if isinstance(served, ServeRules):
-        worker = RuleWorker(served.config, heartbeat)
+        worker = RuleWorker(served.config, heartbeat, PluginDoor(peer, heartbeat, served.config))
     else:
         worker = SceneWorker(served.config, heartbeat)
     while (frame := _read(peer)) is not None:

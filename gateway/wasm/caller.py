@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.errors import CodecError
+from gateway.wasm.abi import TOO_LARGE
 from gateway.wasm.codec import MALFORMED, code_text
 from gateway.wasm.program import Program
 
@@ -24,22 +25,30 @@ class WasmCaller:
         """Free the program; the caller is of no further use."""
         self.program.close()
 
-    def call(self, args: Any, budget_s: float, aux: int = 0) -> Any:
+    def call(self, args: Any, budget_s: float, aux: int = 0, most_bytes: int | None = None) -> Any:
         """Give the plugin arguments and take its answer, both plain data (bytes included).
 
-        budget_s: wall time it may take. Raises CodecError (7 for arguments that cannot be carried, MALFORMED for an
-        answer that is no msgpack), PluginTrapped or NotReady.
+        budget_s: wall time it may take. most_bytes: what the caller takes in msgpack, if less than max_output.
+        Raises CodecError (7 for arguments that cannot be carried, MALFORMED for an answer that is no msgpack),
+        PluginTrapped or NotReady.
         """
         try:
             packed = msgspec.msgpack.encode(args)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise CodecError(7, f"the arguments cannot be carried: {error}") from error
-        return self.unpacked(self.call_packed(packed, budget_s, aux))
+        answer = self.call_packed(packed, budget_s, aux)
+        if most_bytes is not None and len(answer) > most_bytes:
+            raise CodecError(
+                TOO_LARGE, f"plugin {self.plugin_id} answered {len(answer)} bytes; at most {most_bytes} fit"
+            )
+        return self.unpacked(answer)
 
     def call_packed(self, args: bytes, budget_s: float, aux: int = 0) -> bytes:
         """The same in msgpack, unchecked; raises CodecError, PluginTrapped or NotReady."""
         if len(args) > self._limits.max_input:
-            raise CodecError(4, f"the arguments are larger than the plugin's max_input {self._limits.max_input}")
+            raise CodecError(
+                TOO_LARGE, f"the arguments are larger than the plugin's max_input {self._limits.max_input}"
+            )
         return self.program.ask("gw_call", args, aux, budget_s)
 
     def unpacked(self, answer: bytes) -> Any:

@@ -95,14 +95,15 @@ class CallLane:
         """Linear memory of the instances, as it was after their last calls."""
         return sum(worker.memory_bytes for worker in self.workers)
 
-    async def call(self, args: Any, *, timeout_s: float) -> Any:
+    async def call(self, args: Any, *, timeout_s: float, most_bytes: int | None = None) -> Any:
         """Hand arguments to the plugin and return its answer, both plain data.
 
         timeout_s bounds waiting and running together; running is bounded by the manifest's call_deadline_ms, too.
+        most_bytes: what the caller takes, in msgpack; the manifest's max_output where not said.
         Raises CodecError (the plugin refused, or answered nonsense), PluginTrapped, or NotReady: too many calls wait,
         its turn did not come in time, the plugin does not start, or the lane is closed.
         """
-        call = _Call(args, self._clock.monotonic_s() + timeout_s)
+        call = _Call(args, most_bytes, self._clock.monotonic_s() + timeout_s)
         self._queue.put(call, self.workers)
         try:
             done, _ = await asyncio.wait((call.answer,), timeout=timeout_s)
@@ -128,10 +129,11 @@ class CallLane:
 class _Call:
     """One call on its way: arguments in; an answer or an error out, unless nobody waits for it any more."""
 
-    __slots__ = ("abandoned", "answer", "args", "began", "deadline", "loop")
+    __slots__ = ("abandoned", "answer", "args", "began", "deadline", "loop", "most_bytes")
 
-    def __init__(self, args: Any, deadline: float) -> None:
+    def __init__(self, args: Any, most_bytes: int | None, deadline: float) -> None:
         self.args = args
+        self.most_bytes = most_bytes
         self.deadline = deadline
         self.began = False
         self.abandoned = False
@@ -292,7 +294,7 @@ class _Worker:
         if call.abandoned or budget_s <= 0:
             raise NotReady(f"plugin {self._release.id} had no thread free in time")
         try:
-            return caller.call(call.args, budget_s)
+            return caller.call(call.args, budget_s, most_bytes=call.most_bytes)
         finally:
             self.memory_bytes = caller.program.memory_bytes
 

@@ -231,12 +231,15 @@ class PluginHost:
 
     # -- calls --------------------------------------------------------------------------------------------------
 
-    async def call(self, plugin_id: str, args: dict[str, Any], *, timeout_s: float) -> Any:
+    async def call(
+        self, plugin_id: str, args: dict[str, Any], *, timeout_s: float, most_bytes: int | None = None
+    ) -> Any:
         """Hand a plugin of a kind other than codec plain arguments and return its plain answer, on a thread of its own.
 
-        Raises NotFound, NotReady (it does not run now, or has no time) or CodecError (PluginTrapped included).
+        most_bytes: what the caller takes of msgpack; the manifest's max_output where not said. Raises NotFound,
+        NotReady (it does not run now, or has no time) or CodecError (PluginTrapped included).
         """
-        return await self._lane(plugin_id).call(args, timeout_s=timeout_s)
+        return await self._lane(plugin_id).call(args, timeout_s=timeout_s, most_bytes=most_bytes)
 
     def _lane(self, plugin_id: str) -> CallLane:
         plugin = self._known(plugin_id)

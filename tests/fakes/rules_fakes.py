@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from inspect import isawaitable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -43,6 +44,8 @@ class RecordingEffects(RuleEffects):
         self.failures: list[GatewayError] = []
         self.commands: list[tuple[str, str, dict[str, Any], str, float]] = []
         self.answers: dict[str, dict[str, Any]] = {}
+        self.plugins: dict[str, Callable[..., Any]] = {}
+        self.plugin_calls: list[tuple[str, dict[str, Any], float]] = []
         self.scenes: list[tuple[str, dict[str, Any], str]] = []
         self.hold = asyncio.Event()
         self.hold.set()
@@ -58,6 +61,13 @@ class RecordingEffects(RuleEffects):
         self.commands.append((device_id, name, args, actor, timeout_s))
         await self.hold.wait()
         return self.answers.get(name, {"id": "c1", "status": "acknowledged", "error": ""})
+
+    async def call_plugin(self, plugin_id: str, args: dict[str, Any], timeout_s: float, most_bytes: int) -> Any:
+        self.plugin_calls.append((plugin_id, args, timeout_s))
+        if plugin_id not in self.plugins:
+            raise NotFound(f"no plugin {plugin_id!r}")
+        answer = self.plugins[plugin_id](args)
+        return await answer if isawaitable(answer) else answer
 
     async def run_scene(self, tenant_id: str, scene: str, args: dict[str, Any], actor: str) -> None:
         if scene == "missing":

@@ -21,7 +21,7 @@ EXAMPLES = {
 
 def test_every_example_has_a_name_and_a_test() -> None:
     assert len(re.findall("```lua", TEXT)) == len(EXAMPLES)
-    assert set(EXAMPLES) == {"overheated", "came_back", "blink"}
+    assert set(EXAMPLES) == {"overheated", "came_back", "vibration", "blink"}
 
 
 async def test_the_rule_with_hysteresis(tmp_path: Path) -> None:
@@ -47,6 +47,19 @@ async def test_the_rule_with_events(tmp_path: Path) -> None:
         room.bus.events.publish([event("device.offline"), late])
         await until(lambda: room.effects.commands)
     assert room.effects.commands[0][:2] == ("d1", "locate")
+
+
+async def test_the_rule_with_a_plugin(tmp_path: Path) -> None:
+    room = RuleRoom(tmp_path)
+    room.write("vibration", EXAMPLES["vibration"][1])
+    room.effects.plugins["fft"] = lambda args: {"rms": max(args["samples"]), "energies": [1.0]}
+    async with room:
+        room.publish(message(product="pump", samples=[1.0, 2.0]), message(product="pump", samples=[8.0]))
+        status = await room.evaluated("vibration", 2)
+        await until(lambda: room.effects.changes)
+        assert (status.errors, status.last_error) == (0, "")
+    assert [change.data for change in room.effects.changes] == [{"rms": 8.0}]
+    assert room.effects.plugin_calls[0][1] == {"samples": [1.0, 2.0], "rate_hz": 1000, "bands": [[10, 100]]}
 
 
 async def test_the_scene(tmp_path: Path) -> None:

@@ -20,8 +20,14 @@ local function key_text(key, what)
   return bytes
 end
 
+local bytes_too = false -- whether strings that are no text may leave, as binary
+
 local function text(value, out, n, what)
-  if not utf8_length(value) then error(what .. ": text must be UTF-8", 0) end
+  if not utf8_length(value) then
+    if not bytes_too then error(what .. ": text must be UTF-8", 0) end
+    out[n + 1] = pack(">Bs4", 0xc6, value)
+    return n + 1
+  end
   out[n + 1] = #value < 32 and char(0xa0 + #value) .. value or pack(">Bs4", 0xdb, value)
   return n + 1
 end
@@ -82,7 +88,8 @@ function put(value, out, n, depth, room, what)
 end
 
 -- The value as bytes, at most `room` of them; `what` names it in errors. An array passes only below the top.
-local function encode(value, room, what)
+local function encode(value, room, what, with_bytes)
+  bytes_too = with_bytes
   if rawlen(value) > 0 then error(what .. ": its keys must be text", 0) end
   local out = {}
   put_table(value, out, 0, max_depth, room, what)
@@ -124,7 +131,7 @@ read[0xc2] = function(_, at) return false, at end
 read[0xc3] = function(_, at) return true, at end
 for code, layout in next, {
   [0xca] = ">f", [0xcb] = ">d", [0xcc] = ">I1", [0xcd] = ">I2", [0xce] = ">I4", [0xcf] = ">I8", [0xd0] = ">i1",
-  [0xd1] = ">i2", [0xd2] = ">i4", [0xd3] = ">i8", [0xd9] = ">s1", [0xda] = ">s2", [0xdb] = ">s4",
+  [0xd1] = ">i2", [0xd2] = ">i4", [0xd3] = ">i8", [0xc4] = ">s1", [0xc5] = ">s2", [0xc6] = ">s4", [0xd9] = ">s1", [0xda] = ">s2", [0xdb] = ">s4",
 } do
   read[code] = function(bytes, at) return unpack(layout, bytes, at) end
 end

@@ -1,5 +1,7 @@
--- What a rule file may say: `rule`, `on`, `alarm`, `device`, `scene`, `log`, `now`; and the calls by which the worker drives it.
-local env, bounded, _, encode, decode, line, max_state, max_actions, max_action_bytes, max_lines, line_room = ...
+-- What a rule file may say: `rule`, `on`, `alarm`, `device`, `scene`, `plugin`, `log`, `now`; and the calls by which the
+-- worker drives it.
+local env, bounded, encode, decode, line, max_state, max_actions, max_action_bytes, max_lines, line_room,
+  packed, told, call_plugin, max_plugin_calls = ...
 
 local error, type, next, setmetatable = error, type, next, setmetatable
 local format, pack, concat = string.format, string.pack, table.concat
@@ -118,6 +120,16 @@ env.scene = {
     given = options(given, "scene.run", { name = true, args = true })
     local name, args = word(given.name, "scene.run: name"), data_of(given.args, "scene.run: args")
     act { type = "scene", name = name, args = args }
+  end,
+}
+
+-- Waits for the plugin: what it gives is at hand in the same call of the rule.
+env.plugin = {
+  call = function(id, args)
+    if loading then error("plugin.call belongs into a handler", 2) end
+    local answer = call_plugin(id, packed(id, args))
+    if not answer then error(format("more than %d plugin calls in one call", max_plugin_calls), 2) end
+    return told(answer)
   end,
 }
 

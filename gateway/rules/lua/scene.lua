@@ -1,6 +1,6 @@
--- What a scene file may say: `scene`, `run`, `command`, `wait`, `log`, `now`; and the calls by which the worker drives
--- its runs, each a coroutine.
-local env, bounded, watched, encode, decode, line, max_wait_s, max_args, max_lines, line_room = ...
+-- What a scene file may say: `scene`, `run`, `command`, `plugin`, `report`, `wait`, `log`, `now`; and the calls by which
+-- the worker drives its runs, each a coroutine.
+local env, bounded, watched, encode, decode, line, max_wait_s, max_args, max_lines, line_room, packed, told = ...
 
 local error, type, next, rawget = error, type, next, rawget
 local format, concat = string.format, table.concat
@@ -32,6 +32,14 @@ end
 
 local function finite(value, low, high) return type(value) == "number" and value >= low and value <= high end
 
+local function seconds_of(timeout, what, most)
+  if timeout == nil then return nil end
+  if not (finite(timeout, 0, most) and timeout > 0) then
+    error(format("%s: timeout is in seconds, up to %d", what, most), 3)
+  end
+  return timeout * 1.0
+end
+
 local LEAST_WAIT_S <const> = 0.1 -- a loop around wait(0) is to leave the gateway to others
 
 function env.wait(seconds)
@@ -44,12 +52,18 @@ end
 function env.command(device, name, args, timeout)
   if type(device) ~= "string" or type(name) ~= "string" then error("command takes a device, a name and arguments", 2) end
   if args ~= nil and type(args) ~= "table" then error("command: arguments must be a table", 2) end
-  if timeout ~= nil and not (finite(timeout, 0, 3600) and timeout > 0) then
-    error("command: timeout is in seconds, up to 3600", 2)
-  end
-  local request = { type = "command", device = device, name = name, args = args, timeout_s = timeout and timeout * 1.0 }
-  return decode(ask("command", "command", encode(request, max_args, "command")))
+  local timeout_s = seconds_of(timeout, "command", 3600)
+  local request = { type = "command", device = device, name = name, args = args, timeout_s = timeout_s }
+  return decode(ask("command", "ask", encode(request, max_args, "command")))
 end
+
+env.plugin = {
+  call = function(id, args, timeout)
+    packed(id, args) -- says what is wrong with them where the script can see it
+    local request = { type = "plugin", plugin = id, args = args, timeout_s = seconds_of(timeout, "plugin.call", 60) }
+    return told(ask("plugin.call", "ask", encode(request, max_args, "plugin.call", true)))
+  end,
+}
 
 function env.log(...)
   lines = lines + 1
@@ -68,7 +82,7 @@ local function step(thread, ...)
   return asked[1], asked[2]
 end
 
--- Answers the outcome (`wait`, `command`, `done`, `failed`), its argument, whether a budget was overrun, the log lines.
+-- Answers the outcome (`wait`, `ask`, `done`, `failed`), its argument, whether a budget was overrun, the log lines.
 local function settle(id, ok, outcome, argument)
   local thread = current
   current, asked = nil, nil
