@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import fields
 
 from gateway.rules.config import RulesConfig
 from gateway.rules.sandbox import RuleSandbox
+from gateway.wasm.manifest import Build, Caps, Limits, Manifest, Match, Schema, State, Vector
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/**/*.md")])
@@ -51,3 +53,11 @@ def test_every_module_of_the_gateway_says_what_it_owns() -> None:
 def test_no_file_of_the_gateway_is_longer_than_600_lines() -> None:
     long = [path for path in ROOT.glob("gateway/**/*.py") if len(path.read_text().splitlines()) > 600]
     assert long == []
+
+
+def test_every_key_of_a_manifest_is_on_the_page_of_plugins() -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    keys = {
+        field.name for kind in (Manifest, Match, Limits, Caps, Schema, State, Build, Vector) for field in fields(kind)
+    }
+    assert [key for key in sorted(keys) if f"`{key}" not in page and f"[{key}" not in page] == []
