@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-BENCHMARKS = ("framers", "wasm", "jt808", "rules", "storage", "spine")
+BENCHMARKS = ("framers", "wasm", "hostile", "jt808", "rules", "storage", "spine")
 
 
 def cpu_name() -> str:

@@ -196,7 +196,7 @@ def _once_s(decode: Decode, batch: Sequence[bytes]) -> float:
 
 # -- failing --------------------------------------------------------------------------------------------------------
 
-_HOSTILE = """(module (memory (export "memory") 8)
+HOSTILE = """(module (memory (export "memory") 8)
   (func (export "gw_abi") (result i32) (i32.const 0x10000))
   (func (export "gw_buf") (param i32) (result i32) (i32.const 65536))
   (func (export "gw_decode_batch") (param $p i32) (param i32 i32) (result i64)
@@ -208,7 +208,7 @@ def _failing(scratch: Path) -> Iterable[tuple[str, str, str]]:
     folder = scratch / "hostile"
     folder.mkdir()
     (folder / "plugin.toml").write_text('id = "hostile"\nversion = "1"\nlicense = "MIT"\n')
-    (folder / "hostile.wasm").write_bytes(wasmtime.wat2wasm(_HOSTILE))
+    (folder / "hostile.wasm").write_bytes(wasmtime.wat2wasm(HOSTILE))
     host = PluginHost(WasmConfig(), [scratch, PLUGINS], None)
     try:
         host.load_all()
