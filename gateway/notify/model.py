@@ -33,7 +33,10 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Notification(msgspec.Struct, kw_only=True):
-    """One notification. `attempts` counts those that ended; `last_error` is why the last one failed, for people."""
+    """One notification. Ids grow in the order of asking.
+
+    attempts: those that ended. last_error: why the last one failed, for people.
+    """
 
     id: str
     tenant_id: str
@@ -114,7 +117,7 @@ class NotificationRepository(Protocol):
         ...
 
     async def next_queued(self, channel: str) -> Notification | None:
-        """The oldest queued one of a channel, over all tenants."""
+        """The queued one of a channel with the lowest id, over all tenants; ids grow."""
         ...
 
     async def waiting(self) -> dict[str, int]:

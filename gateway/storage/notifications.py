@@ -50,12 +50,7 @@ class SqlNotificationRepository(NotificationRepository):
 
     @override
     async def next_queued(self, channel: str) -> Notification | None:
-        query = (
-            sa.select(_table)
-            .where(_QUEUED, _table.c.channel == channel)
-            .order_by(_table.c.created_at_ms, _table.c.id)
-            .limit(1)
-        )
+        query = sa.select(_table).where(_QUEUED, _table.c.channel == channel).order_by(_table.c.id).limit(1)
         async with self._database.read() as connection:
             row = (await connection.execute(query)).mappings().first()
         return None if row is None else from_row(row, Notification)

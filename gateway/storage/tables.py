@@ -315,5 +315,5 @@ notification = sa.Table(
     sa.Index(None, "tenant_id", "created_at_ms"),
     sa.Index(None, "ended_at_ms"),
     # What a channel takes next, whatever lies beside it.
-    sa.Index("queued_notification", "channel", "created_at_ms", "id", sqlite_where=sa.text("status = 'queued'")),
+    sa.Index("queued_notification", "channel", "id", sqlite_where=sa.text("status = 'queued'")),
 )

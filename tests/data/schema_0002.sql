@@ -257,7 +257,7 @@ CREATE TRIGGER audit_refuses_DELETE BEFORE DELETE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 CREATE INDEX ix_notification_tenant_id_created_at_ms ON notification (tenant_id, created_at_ms);
 CREATE INDEX ix_notification_ended_at_ms ON notification (ended_at_ms);
-CREATE INDEX queued_notification ON notification (channel, created_at_ms, id) WHERE status = 'queued';
+CREATE INDEX queued_notification ON notification (channel, id) WHERE status = 'queued';
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('audit',4);
 INSERT INTO "sqlite_sequence" VALUES('event',2);

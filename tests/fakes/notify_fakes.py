@@ -56,7 +56,7 @@ class MemoryNotifications(NotificationRepository):
 
     def _queued(self) -> list[Notification]:
         queued = [row for row in self.rows.values() if row.status == "queued"]
-        return sorted(queued, key=lambda row: (row.created_at_ms, row.id))
+        return sorted(queued, key=lambda row: row.id)
 
     @override
     async def next_queued(self, channel: str) -> Notification | None:

@@ -38,7 +38,7 @@ def upgrade() -> None:
     op.create_index(
         "queued_notification",
         "notification",
-        ["channel", "created_at_ms", "id"],
+        ["channel", "id"],
         unique=False,
         sqlite_where=sa.text("status = 'queued'"),
     )
