@@ -26,6 +26,7 @@ from gateway.wasm.host import WasmCodec
 from gateway.wasm.lane import CallLane
 from gateway.wasm.manifest import Limits, Manifest, plugin_folders
 from gateway.wasm.module_cache import ModuleCache
+from gateway.wasm.program import Program
 from gateway.wasm.release import NotBuilt, Release, Starter, read_release
 from gateway.wasm.sandbox import Sandbox
 from gateway.wasm.stats import PluginStats
@@ -241,14 +242,23 @@ class PluginHost:
         """
         return await self._lane(plugin_id).call(args, timeout_s=timeout_s, most_bytes=most_bytes)
 
-    def _lane(self, plugin_id: str) -> CallLane:
+    def running(self, plugin_id: str) -> Release:
+        """The version that runs now, the same object until another does; raises NotFound or NotReady."""
         plugin = self._known(plugin_id)
         if plugin.release is None or plugin.state != "running":
             raise NotReady(f"plugin {plugin_id} is {plugin.state.replace('_', ' ')}: {plugin.reason}")
-        if plugin.release.manifest.kind == "codec":
+        return plugin.release
+
+    def start_here(self, release: Release) -> Program:
+        """A new instance of a release on the host's thread, for the caller to close; raises as `Starter.start`."""
+        return self._starter.start(release, self._sandbox)
+
+    def _lane(self, plugin_id: str) -> CallLane:
+        release = self.running(plugin_id)
+        if release.manifest.kind == "codec":
             raise CodecError(UNSUPPORTED, f"plugin {plugin_id} is a codec: it decodes and encodes, but takes no calls")
         if plugin_id not in self._lanes:
-            self._lanes[plugin_id] = CallLane(plugin.release, self._starter, self._make_sandbox, self._clock)
+            self._lanes[plugin_id] = CallLane(release, self._starter, self._make_sandbox, self._clock)
         return self._lanes[plugin_id]
 
     def _make_sandbox(self) -> Sandbox:
