@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 ROUNDS = 200_000
 
 SEALS = {
+    "cjt188": ["-DSEAL=1", "-DLENGTH_AT=10", "-DSTARTS"],
     "dlt645": ["-DSEAL=1", "-DLENGTH_AT=9", "-DSTARTS"],
 }
 """How each codec's envelope is made sound again after damage."""
