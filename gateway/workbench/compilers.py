@@ -110,7 +110,7 @@ def assemblyscript_steps(sources: Sources, scratch: Path, made: Path, tell: Tell
     tool = toolchains.assemblyscript(tell)
     files = [str(path.relative_to(sources.folder)) for path in sources.files]
     library = ["--lib", str(sources.sdk / "lib")]
-    entries = [*files, "~lib/gw1_exports.ts"]
+    entries = [*files, str(sources.sdk / "exports.ts")]
     command = [*tool.command, *entries, *library, *ASC_FLAGS, *sources.flags, "--outFile", str(made)]
     return [Step(command=command, environment=tool.environment, cwd=sources.folder)]
 
