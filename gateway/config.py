@@ -16,6 +16,7 @@ import msgspec
 
 from gateway.api.config import HttpConfig
 from gateway.core.errors import ConfigError
+from gateway.core.outbound import OutboundConfig
 from gateway.core.plain import typed
 from gateway.identity.config import IdentityConfig
 from gateway.listeners.backlog import BacklogConfig
@@ -26,6 +27,7 @@ from gateway.things.commands import CommandConfig
 from gateway.things.config import ThingsConfig
 from gateway.things.model import FieldMapping
 from gateway.wasm.config import PluginsConfig, WasmConfig
+from gateway.wasm.stages import StageConfig
 
 PREFIX = "GATEWAY__"
 LATER = ("mqtt", "dicom", "hl7", "sip", "grpc")
@@ -62,11 +64,13 @@ class LaterConfig(msgspec.Struct, frozen=True, kw_only=True):
 class ProductEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A product that the file declares; `[products.ID]`.
 
-    plugin: id of the codec plugin. model: path of the thing model's JSON file. The rest is as in the API.
+    plugin: id of the codec plugin. stages: names of `[stages.NAME]` that its frames pass, in their order. model: path
+        of the thing model's JSON file. The rest is as in the API.
     """
 
     name: str = ""
     plugin: str | None = None
+    stages: tuple[str, ...] = ()
     model: str | None = None
     registration: Literal["auto", "preregistered"] = "preregistered"
     authentication: Literal["optional", "required"] = "optional"
@@ -87,12 +91,15 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     pipeline: PipelineConfig = PipelineConfig()
     plugins: PluginsConfig = PluginsConfig()
     wasm: WasmConfig = WasmConfig()
+    stages: dict[str, StageConfig] = {}
     products: dict[str, ProductEntry] = {}
     things: ThingsConfig = ThingsConfig()
     commands: CommandConfig = CommandConfig()
     database: DatabaseConfig = DatabaseConfig()
     journal: JournalConfig = JournalConfig()
     retention: RetentionConfig = RetentionConfig()
+    outbound: OutboundConfig = OutboundConfig()
+    notify: dict[str, dict[str, Any]] = {}
     rules: RulesConfig = RulesConfig()
     scenes: ScenesConfig = ScenesConfig()
     mqtt: LaterConfig = LaterConfig()
@@ -129,9 +136,9 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Loaded:
     except (tomllib.TOMLDecodeError, RecursionError) as failure:
         raise ConfigError(f"{path}: {failure}") from failure
     home = path.resolve().parent
-    _refuse_plain_secrets(plain, path.name, "")
+    _refuse_plain_secrets(plain, path.name, ())
     overlay(plain, environment)
-    plain = _resolved(plain, home, environment, "")
+    plain = _resolved(plain, home, environment, ())
     _absolute_tls(plain, home)
     return Loaded(typed(plain, GatewayConfig, path.name), home, frozenset(plain))
 
@@ -166,7 +173,8 @@ def overlay(plain: dict[str, Any], environment: Mapping[str, str]) -> None:
             table = inner
         name_in_file = _match(table, key)
         text = environment[name]
-        table[name_in_file] = text if name_in_file.endswith(_SECRET_ENDINGS) else _value(text)
+        is_secret = _is_secret((*(step.lower() for step in sections), name_in_file))
+        table[name_in_file] = text if is_secret else _value(text)
 
 
 def _match(table: dict[str, Any], word: str) -> str:
@@ -184,12 +192,18 @@ def _value(text: str) -> Any:
         return text
 
 
-def _refuse_plain_secrets(table: dict[str, Any], where: str, path: str) -> None:
+def _is_secret(steps: tuple[str, ...]) -> bool:
+    """Whether a key, given with the sections above it, must be a reference: by its ending, or in a `secrets` table."""
+    return steps[-1].endswith(_SECRET_ENDINGS) or steps[2:-1] == ("secrets",)
+
+
+def _refuse_plain_secrets(table: dict[str, Any], where: str, above: tuple[str, ...]) -> None:
     for key, value in table.items():
-        at = f"{path}.{key}" if path else key
+        steps = (*above, key)
         if isinstance(value, dict):
-            _refuse_plain_secrets(value, where, at)
-        elif isinstance(value, str) and key.endswith(_SECRET_ENDINGS):
+            _refuse_plain_secrets(value, where, steps)
+        elif isinstance(value, str) and _is_secret(steps):
+            at = ".".join(steps)
             variable = PREFIX + at.upper().replace(".", "__").replace("-", "_")
             raise ConfigError(
                 f"{where}: `{at}` is a secret and must not stand in the file; write "
@@ -197,12 +211,13 @@ def _refuse_plain_secrets(table: dict[str, Any], where: str, path: str) -> None:
             )
 
 
-def _resolved(value: Any, home: Path, environment: Mapping[str, str], at: str) -> Any:
+def _resolved(value: Any, home: Path, environment: Mapping[str, str], steps: tuple[str, ...]) -> Any:
     """Replace secret references `{file = ...}` and `{env = ...}` by what they name."""
     if not isinstance(value, dict):
         return value
-    if at.endswith(_SECRET_ENDINGS) and len(value) == 1:
+    if steps and _is_secret(steps) and len(value) == 1:
         (kind, name), *_ = value.items()
+        at = ".".join(steps)
         if kind == "env":
             if str(name) not in environment:
                 raise ConfigError(f"`{at}`: the environment has no {name}")
@@ -212,4 +227,4 @@ def _resolved(value: Any, home: Path, environment: Mapping[str, str], at: str) -
                 return (home / Path(str(name)).expanduser()).read_text().strip()
             except (OSError, UnicodeDecodeError) as failure:
                 raise ConfigError(f"`{at}`: cannot read {name}: {failure}") from failure
-    return {key: _resolved(inner, home, environment, f"{at}.{key}" if at else key) for key, inner in value.items()}
+    return {key: _resolved(inner, home, environment, (*steps, key)) for key, inner in value.items()}

@@ -127,12 +127,12 @@ class Pipeline:
         directory: Directory,
         sessions: SessionRegistry,
         admission: Admission,
-        codecs: Callable[[str], Codec],
+        codecs: Callable[[Product], Codec],
         journal: Journal,
         bus: Bus,
         clock: Clock,
     ) -> None:
-        """Start with no connection. `codecs` gives the codec of a plugin id and raises NotReady while it has none."""
+        """Start with no connection. `codecs` gives a product's codec and raises NotReady while it has none."""
         self._config = config
         self._backlog = backlog
         self._directory = directory
@@ -234,7 +234,7 @@ class Pipeline:
         frames = runs[0].frames if len(runs) == 1 else [frame for run in runs for frame in run.frames]
         aux = [self._links[connection].number for connection, sent in runs for _ in sent]
         try:
-            codec = self._codecs(product.plugin_id)
+            codec = self._codecs(product)
             results = codec.decode_batch(frames, aux)
         except NotReady:
             self._shed_runs(turn, runs, "plugin_unavailable")

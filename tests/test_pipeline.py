@@ -53,7 +53,7 @@ class Stage:
         )
         self.plugin_missing = False
 
-    def _codec(self, plugin_id: str) -> Codec:
+    def _codec(self, _product: Product) -> Codec:
         if self.plugin_missing:
             raise NotReady("plugin letters is not loaded")
         return self.codec

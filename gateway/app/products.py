@@ -20,6 +20,7 @@ def _product(loaded: Loaded, product_id: str, entry: ProductEntry) -> Product:
         id=product_id,
         name=entry.name or product_id,
         plugin_id=entry.plugin,
+        stages=entry.stages,
         registration=entry.registration,
         authentication=entry.authentication,
         model=model,

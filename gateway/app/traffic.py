@@ -32,6 +32,7 @@ from gateway.things.model import Device, Product
 from gateway.things.sessions import SessionRegistry, left_online
 from gateway.wasm.codec import Codec
 from gateway.wasm.plugins import PluginHost
+from gateway.wasm.stages import Stages
 
 _USUAL: Final = (
     "checksum",
@@ -76,8 +77,14 @@ class Traffic:
         credentials = Credentials.open(data_dir)
         plugin_dirs = [loaded.path(path) for path in config.plugins.dirs]
         self.plugins = PluginHost(config.wasm, plugin_dirs, data_dir / "cache" / "wasm", clock)
+        self.stages = Stages(config.stages, self.plugins)
         self.catalog = Catalog(
-            SqlProductRepository(database), SqlDeviceRepository(database), clock, credentials, config.things
+            SqlProductRepository(database),
+            SqlDeviceRepository(database),
+            clock,
+            credentials,
+            config.things,
+            stages=self.stages.names,
         )
         self.sessions = SessionRegistry(clock)
         self.admission = Admission(self.catalog, self.sessions, credentials, clock)
@@ -123,6 +130,7 @@ class Traffic:
     def close(self) -> None:
         """Free plugins and timers."""
         self.commands.close()
+        self.stages.close()
         self.plugins.close()
 
     def framing_of(self, product_id: str) -> FramingSpec | None:
@@ -153,16 +161,17 @@ class Traffic:
         for status, count in self.commands.ended.items():
             yield Sample("gateway_commands_ended_total", "Commands ended.", "counter", {"status": status}, count)
         yield from self.catalog.samples()
+        yield from self.stages.samples()
 
-    def _codec(self, plugin_id: str) -> Codec:
+    def _codec(self, product: Product) -> Codec:
         try:
-            return self.plugins.codec(plugin_id)
+            return self.stages.around(self.plugins.codec(product.plugin_id or ""), product.stages)
         except (NotFound, ConfigError) as failure:
             raise NotReady(str(failure)) from failure
 
     def _encode(self, product: Product, request: dict[str, Any]) -> bytes:
         try:
-            return self._codec(product.plugin_id or "").encode(msgpack.packb(request))
+            return self._codec(product).encode(msgpack.packb(request))
         except NotReady as failure:
             raise CodecError(0, str(failure)) from failure
         except (ValueError, OverflowError, TypeError) as failure:

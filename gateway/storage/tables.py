@@ -127,6 +127,7 @@ product = sa.Table(
     _text("source"),
     _int("created_at_ms"),
     _int("updated_at_ms"),
+    sa.Column("stages", Json, nullable=False, server_default=sa.text("'[]'")),
     sa.PrimaryKeyConstraint("tenant_id", "id"),
 )
 
@@ -316,4 +317,28 @@ notification = sa.Table(
     sa.Index(None, "ended_at_ms"),
     # What a channel takes next, whatever lies beside it.
     sa.Index("queued_notification", "channel", "id", sqlite_where=sa.text("status = 'queued'")),
+)
+
+report = sa.Table(
+    "report",
+    metadata,
+    _tenant(),
+    _text("id"),
+    _text("plugin_id"),
+    _text("plugin_version"),
+    _text("device_id"),
+    _text("property_id"),
+    _time("from_ms"),
+    _time("to_ms"),
+    _json("args"),
+    _int("points"),
+    _json("columns"),
+    _json("rows"),
+    _int("row_count"),
+    _json("summary"),
+    _text("requested_by"),
+    _int("created_at_ms"),
+    sa.PrimaryKeyConstraint("tenant_id", "id"),
+    sa.Index(None, "tenant_id", "created_at_ms"),
+    sa.Index(None, "created_at_ms"),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -58,8 +58,10 @@ class Catalog:
         clock: Clock,
         credentials: Credentials,
         config: ThingsConfig | None = None,
+        stages: Collection[str] = (),
     ) -> None:
-        """Start empty."""
+        """Start empty. `stages` are the names that products may give in theirs."""
+        self._stages = frozenset(stages)
         self._stored_products = products
         self._stored_devices = devices
         self._clock = clock
@@ -112,6 +114,10 @@ class Catalog:
         if normaliser is None:
             normaliser = self._normalisers[key] = Normaliser(self._product(*key), self._config)
         return normaliser
+
+    def products_of_plugin(self, plugin_id: str) -> list[Product]:
+        """Products of every tenant whose payloads the plugin reads."""
+        return [product for product in self._products.values() if product.plugin_id == plugin_id]
 
     def all_devices(self) -> list[Device]:
         """Every device of every tenant."""
@@ -203,7 +209,7 @@ class Catalog:
         or disabled while it has devices. Raises Rejected, changing nothing, when one is not well-formed.
         """
         for product in declared:
-            _check_declared(product)
+            self._check_declared(product)
         wanted = {(product.tenant_id, product.id): product for product in declared}
         if len(wanted) != len(declared):
             raise Rejected("products: one is declared twice")
@@ -396,10 +402,24 @@ class Catalog:
             created_at_ms=now if present is None else present.created_at_ms,
             updated_at_ms=now,
         )
-        check_product(product)
+        self._check(product)
         await self._stored_products.save_product(scope, product)
         self._put_product(product)
         return product
+
+    def _check(self, product: Product) -> None:
+        """Raise Rejected, naming each faulty field by its path."""
+        check_product(product)
+        unknown = [name for name in product.stages if name not in self._stages]
+        if unknown:
+            known = ", ".join(sorted(self._stages)) or "none"
+            raise Rejected(f"stages: there is no [stages.{unknown[0]}] in the configuration; known are: {known}")
+
+    def _check_declared(self, product: Product) -> None:
+        try:
+            self._check(product)
+        except Rejected as wrong:
+            raise Rejected(f"products.{product.id}: {wrong}") from wrong
 
     async def _delete_product(self, scope: Scope, product: Product) -> None:
         key = (product.tenant_id, product.id)
@@ -461,10 +481,3 @@ def _of_session(device: Device) -> tuple[object, ...]:
 def _declaration(product: Product, source: Literal["api", "file"]) -> Product:
     """A product without what the gateway adds to it; equal means unchanged."""
     return msgspec.structs.replace(product, source=source, created_at_ms=0, updated_at_ms=0)
-
-
-def _check_declared(product: Product) -> None:
-    try:
-        check_product(product)
-    except Rejected as wrong:
-        raise Rejected(f"products.{product.id}: {wrong}") from wrong

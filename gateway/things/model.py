@@ -89,6 +89,7 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
     registration: `auto` admits a device nobody registered, `preregistered` refuses it.
     authentication: `required` sheds reports until the device proved its credential; `optional` takes them unless a
         proof failed.
+    stages: names of the stages that frames pass ahead of the plugin, and what it encodes after it.
     retention_days: history older than this is deleted; None keeps it.
     source: who declared it; what a file declares is changed in the file, not through the API.
     """
@@ -97,6 +98,7 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str = ""
     plugin_id: str | None = None
+    stages: tuple[str, ...] = ()
     registration: Literal["auto", "preregistered"] = "preregistered"
     authentication: Literal["optional", "required"] = "optional"
     model: ThingModel = ThingModel()

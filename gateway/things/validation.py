@@ -29,6 +29,7 @@ MOST_MEMBERS: Final = 256
 MOST_TAGS: Final = 64
 """Tags of a product or a device."""
 
+_MOST_STAGES: Final = 8
 _MOST_NAME: Final = 200
 _MOST_DESCRIPTION: Final = 4_000
 _MOST_FIELD: Final = 128
@@ -89,6 +90,10 @@ def _product_problems(product: Product) -> Iterator[str]:
         yield "id: a product id starts with a letter or digit and has up to 64 letters, digits, '_', '.' or '-'"
     if product.plugin_id is not None and not _IS_PRODUCT_ID(product.plugin_id):
         yield "plugin_id: not a plugin id"
+    if len(product.stages) > _MOST_STAGES:
+        yield f"stages: at most {_MOST_STAGES}, there are {len(product.stages)}"
+    if len(set(product.stages)) < len(product.stages):
+        yield "stages: each at most once"
     yield from _text_problems("name", product.name, _MOST_NAME)
     days = product.retention_days
     if days is not None and not 0 < days <= _MOST_RETENTION_DAYS:

@@ -166,7 +166,7 @@ class Stage:
             raise self._refusal(MALFORMED, "decrypt") from None
 
     def close_field(self, value: Any) -> str:
-        """The opposite, for a command's argument. Raises as `turn` does, 7 for an argument that is not as it must be."""
+        """The opposite, for a command's argument. Raises as `turn` does, 7 for one that is not as it must be."""
         try:
             if self._plaintext == "json":
                 data = msgspec.json.encode(value)

@@ -147,4 +147,4 @@ def test_a_file_of_this_version_opens_although_another_process_writes_to_it(path
 
 
 def test_the_newest_revision_is_known_without_alembic_and_is_alembics() -> None:
-    assert head() == ScriptDirectory.from_config(alembic_config()).get_current_head() == "0002"
+    assert head() == ScriptDirectory.from_config(alembic_config()).get_current_head() == "0003"
