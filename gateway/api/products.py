@@ -19,10 +19,11 @@ _SORT = {"id": "id", "name": "name", "created_at": "created_at_ms", "updated_at"
 
 
 class ProductBody(Body):
-    """What a product is. `model` follows `schemas/thing-model.json`."""
+    """What a product is. `model` follows `schemas/thing-model.json`; `stages` are names of the configuration's."""
 
     name: Annotated[str, Field(max_length=200)] = ""
     plugin_id: Annotated[str, Field(max_length=64)] | None = None
+    stages: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=8, default_factory=list)]
     registration: Literal["auto", "preregistered"] = "preregistered"
     authentication: Literal["optional", "required"] = "optional"
     model: dict[str, Any] = Field(default_factory=dict)
@@ -37,6 +38,7 @@ class ProductBody(Body):
             id=product_id,
             name=self.name,
             plugin_id=self.plugin_id,
+            stages=tuple(self.stages),
             registration=self.registration,
             authentication=self.authentication,
             model=_typed("model", self.model, ThingModel),

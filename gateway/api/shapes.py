@@ -55,6 +55,7 @@ class ProductShape(msgspec.Struct, frozen=True):
     id: str
     name: str
     plugin_id: str | None
+    stages: tuple[str, ...]
     registration: str
     authentication: str
     model: ThingModel
@@ -279,6 +280,7 @@ def product_shape(product: Product) -> ProductShape:
         id=product.id,
         name=product.name,
         plugin_id=product.plugin_id,
+        stages=product.stages,
         registration=product.registration,
         authentication=product.authentication,
         model=product.model,
