@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gateway import __version__
-from gateway.cli import plugin_packages, plugin_tools  # noqa: F401 - each registers its commands on `plugin`
+from gateway.cli import plugin_author, plugin_packages, plugin_tools  # noqa: F401 - each registers its commands on `plugin`
 from gateway.cli.accounts import db, user
 from gateway.cli.plugin import plugin
 from gateway.cli.simulate import simulate

@@ -1,4 +1,4 @@
-"""`gateway plugin`: build, list and try Wasm plugins."""
+"""`gateway plugin`: the group, and what needs a configuration."""
 
 from __future__ import annotations
 
@@ -19,44 +19,14 @@ if TYPE_CHECKING:
 
 @click.group()
 def plugin() -> None:
-    """Build, list and try Wasm plugins.
+    """Make, build, list and try Wasm plugins.
 
     \b
     Examples:
+      gateway plugin new --lang c meter
       gateway plugin build --all
       gateway plugin decode jt808 7e000200000138001380000001a97e
     """
-
-
-_PLUGINS = click.option(
-    "--plugins",
-    "root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("plugins"),
-    show_default=True,
-    help="Folder of plugin folders.",
-)
-
-
-@plugin.command("build")
-@click.argument("plugin_id", required=False)
-@click.option("--all", "every", is_flag=True, help="Build every plugin of the folder.")
-@_PLUGINS
-def plugin_build(plugin_id: str | None, root: Path, *, every: bool) -> None:
-    """Compile plugins from source, where their sources changed.
-
-    \b
-    Examples:
-      gateway plugin build jt808
-      gateway plugin build --all
-    """
-    from gateway.workbench.build import build_all, build_plugin  # noqa: PLC0415 - as in `run`
-
-    if every == (plugin_id is not None):
-        raise click.UsageError("name one plugin, or --all")
-    built = build_all(root) if plugin_id is None else [build_plugin(root / plugin_id)]
-    for path in built:
-        click.echo(f"built {path}")
 
 
 @plugin.command("list")

@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import sys
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from gateway.core.errors import ConfigError
 from gateway.wasm.manifest import MANIFEST_NAME, Build, load_manifest, plugin_folders
 from gateway.workbench import toolchains
 from gateway.workbench.compilers import COMPILERS, Compiler, Sources
-from gateway.workbench.shipped import shipped_plugins
+from gateway.workbench.shipped import plugin_folder, shipped_plugins
 from gateway.workbench.tools import Tell, run_tool, tell_on_stderr
 from gateway.workbench.upstream import upstream_folder
 
@@ -26,17 +28,22 @@ _TIMEOUT_S = 300.0
 """One command. The first run builds a part of the toolchain; a machine with one slow core needs minutes for it."""
 _GENERATE_TIMEOUT_S = 60.0
 _MOST_GENERATED_BYTES = 16 << 20
+_JOBS = 2
+"""Builds at a time: a compiler is a process with threads and much memory of its own."""
 
 
 def build_plugin(folder: Path, *, force: bool = False, tell: Tell = tell_on_stderr) -> Path:
-    """Build one plugin's module unless it is up to date, and return its path; of one with a runtime, its script's.
+    """Build one plugin's module unless it is up to date, and return its path.
 
-    Raises ConfigError with the compiler's words, or saying how to get the compiler.
+    Of a plugin with a runtime the runtime is built, and its own script's path returned. Raises ConfigError with the
+    compiler's words, or saying how to get the compiler.
     """
     folder = folder.resolve()
     manifest = load_manifest(folder)
-    if manifest.script is not None:
-        return _present(folder / manifest.script, "`script`", folder)
+    if manifest.script is not None and manifest.runtime is not None:
+        script = _present(folder / manifest.script, "`script`", folder)
+        build_plugin(plugin_folder(manifest.runtime, folder.parent), tell=tell)
+        return script
     target = folder / manifest.wasm_name
     if not manifest.build.sources:
         if target.exists():
@@ -58,9 +65,27 @@ def build_plugin(folder: Path, *, force: bool = False, tell: Tell = tell_on_stde
     return target
 
 
-def build_all(root: Path, *, force: bool = False) -> list[Path]:
-    """Build every plugin below `root` that has sources; raises ConfigError at the first that fails."""
-    return [build_plugin(folder, force=force) for folder in plugin_folders(root) if load_manifest(folder).build.sources]
+def build_all(root: Path, *, force: bool = False, built: Callable[[Path], None] | None = None) -> list[Path]:
+    """Build every plugin below `root` that has sources, some at a time, and tell of each as it is done.
+
+    Raises ConfigError with what every plugin that failed had to say, once the others are built.
+    """
+    folders = [folder for folder in plugin_folders(root) if load_manifest(folder).build.sources]
+    done: dict[Path, Path] = {}
+    failures: list[ConfigError] = []
+    with ThreadPoolExecutor(_JOBS) as pool:
+        jobs = {pool.submit(build_plugin, folder, force=force): folder for folder in folders}
+        for job in as_completed(jobs):
+            try:
+                done[jobs[job]] = job.result()
+            except ConfigError as failure:
+                failures.append(failure)
+            else:
+                if built is not None:
+                    built(done[jobs[job]])
+    if failures:
+        raise ConfigError("\n".join(map(str, failures)))
+    return [done[folder] for folder in folders]
 
 
 def sdk_folder(folder: Path, compiler: Compiler) -> Path:

@@ -26,7 +26,7 @@ from gateway.wasm.release import Release, Starter, read_release
 from gateway.wasm.sandbox import Sandbox
 from gateway.wasm.shown import from_shown
 from gateway.wasm.vectors import VectorResult
-from gateway.workbench.shipped import shipped_plugins
+from gateway.workbench.shipped import plugin_folder, shipped_plugins
 
 PACKAGE_SUFFIX = ".gwp"
 
@@ -91,12 +91,7 @@ def located(target: str, root: Path, scratch: Path) -> Path:
     path = Path(target)
     if path.suffix == PACKAGE_SUFFIX:
         return _unpacked(path, scratch)
-    for place in (path, root / target, shipped_plugins() / target):
-        if (place / MANIFEST_NAME).is_file():
-            return place.resolve()
-    raise ConfigError(
-        f"no plugin {target!r}: it is neither a folder with a {MANIFEST_NAME}, nor one below {root}, nor shipped"
-    )
+    return plugin_folder(target, root)
 
 
 def _unpacked(path: Path, scratch: Path) -> Path:
