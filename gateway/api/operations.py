@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import math
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 from typing_extensions import override
@@ -64,8 +65,7 @@ class RoomSamples(Collector):
                 family = families.get(sample.name)
                 if family is None:
                     family = families[sample.name] = _family(sample)
-                name = sample.name if sample.kind == "gauge" else f"{sample.name.removesuffix('_total')}_total"
-                family.add_sample(name, sample.labels, sample.value)
+                _add(family, sample)
         yield from families.values()
 
 
@@ -82,7 +82,25 @@ def registry_of(*sources: Samples) -> CollectorRegistry:
 def _family(sample: Sample) -> Metric:
     if sample.kind == "counter":
         return CounterMetricFamily(sample.name.removesuffix("_total"), sample.help)
+    if sample.kind == "histogram":
+        return HistogramMetricFamily(sample.name, sample.help)
     return GaugeMetricFamily(sample.name, sample.help)
+
+
+def _add(family: Metric, sample: Sample) -> None:
+    if sample.kind == "histogram":
+        for bound, count in sample.buckets:
+            family.add_sample(f"{sample.name}_bucket", sample.labels | {"le": _bound(bound)}, count)
+        family.add_sample(f"{sample.name}_count", sample.labels, sample.buckets[-1][1] if sample.buckets else 0)
+        family.add_sample(f"{sample.name}_sum", sample.labels, sample.value)
+    elif sample.kind == "counter":
+        family.add_sample(f"{sample.name.removesuffix('_total')}_total", sample.labels, sample.value)
+    else:
+        family.add_sample(sample.name, sample.labels, sample.value)
+
+
+def _bound(bound: float) -> str:
+    return "+Inf" if math.isinf(bound) else str(bound)
 
 
 def _summary(report: HealthReport) -> HealthReport:

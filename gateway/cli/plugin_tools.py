@@ -135,7 +135,7 @@ def plugin_decode(target: str, hex_bytes: tuple[str, ...], root: Path) -> None:
       gateway plugin decode jt808 7e000200000130410000000001737e
       gateway plugin decode ./meter 0000d7
     """
-    from gateway.wasm.plugins import Trial  # noqa: PLC0415 - as above
+    from gateway.wasm.trial import Trial  # noqa: PLC0415 - as above
     from gateway.workbench.piece import opened  # noqa: PLC0415 - as above
 
     try:

@@ -22,6 +22,7 @@ from gateway.wasm.imports import HostServices
 from gateway.wasm.release import Release, Starter
 from gateway.wasm.sandbox import Sandbox
 from gateway.wasm.stats import PluginStats, summed
+from gateway.wasm.strikes import Strikes
 
 log = structlog.get_logger(__name__)
 
@@ -48,14 +49,15 @@ class CallLane:
         clock: Clock,
         *,
         services: HostServices | None = None,
+        strikes: Strikes | None = None,
         after: CallLane | None = None,
         idle_s: float = IDLE_S,
     ) -> None:
         """Start nothing yet: the first call does.
 
-        services: what the instances share, to go on with that of an earlier version. after: the lane that this one
-        replaces, closed by now or soon; where both manifests say `[state] carry`, this one's instances start with the
-        state that those of the other leave.
+        services: what the instances share, to go on with that of an earlier version. strikes: where their faults are
+        counted together. after: the lane that this one replaces, closed by now or soon; where both manifests say
+        `[state] carry`, this one's instances start with the state that those of the other leave.
         """
         self.plugin_id = release.id
         self.release = release
@@ -63,7 +65,7 @@ class CallLane:
         self._clock = clock
         self._queue = _Queue(release.id, idle_s)
         self.workers = [
-            _Worker(number, self._queue, release, starter, self.services, make_sandbox, clock)
+            _Worker(number, self._queue, release, starter, self.services, strikes, make_sandbox, clock)
             for number in range(release.manifest.limits.workers)
         ]
         if after is not None and release.manifest.state.carry and after.release.manifest.state.carry:
@@ -227,6 +229,7 @@ class _Worker:
         release: Release,
         starter: Starter,
         services: HostServices,
+        strikes: Strikes | None,
         make_sandbox: Callable[[], Sandbox],
         clock: Clock,
     ) -> None:
@@ -242,6 +245,7 @@ class _Worker:
         self._release = release
         self._starter = starter
         self._services = services
+        self._strikes = strikes
         self._make_sandbox = make_sandbox
         self._clock = clock
         self._most_s = release.manifest.limits.call_deadline_ms / 1000
@@ -305,7 +309,7 @@ class _Worker:
             wait_s = self._retry_at - now_s
             raise NotReady(f"plugin {self._release.id} did not start; it is tried again in {wait_s:.1f} s")
         try:
-            program = self._starter.start(self._release, sandbox, self._services, self.stats)
+            program = self._starter.start(self._release, sandbox, self._services, self.stats, strikes=self._strikes)
         except (ConfigError, CodecError, wasmtime.WasmtimeError) as failure:
             wait_s = min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2 ** min(self._failed_starts, 16))
             self._failed_starts += 1

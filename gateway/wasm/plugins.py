@@ -1,141 +1,86 @@
-"""The plugin host: finds plugins, loads those that keep their promises, and says of each how it fares.
+"""The plugin host: every plugin of the process, its versions, and what people decide about them.
 
-A plugin that cannot be used is refused with a reason, and the gateway goes on. Owns engine, watchdog and caches.
+A version that cannot be used is refused with a reason, and what ran before goes on. Owns the engine, the thread that
+loads, and one slot for each plugin; what happens inside a slot is `slot.py`'s. Knows no product and no listener.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final
 
 import msgspec
 import structlog
 import wasmtime
 
 from gateway.core.clock import Clock, SystemClock
-from gateway.core.errors import CodecError, ConfigError, FramingError, GatewayError, NotFound, NotReady
-from gateway.core.flow import Decoded
-from gateway.framing.spec import FramingSpec, framer_for
-from gateway.wasm.abi import UNSUPPORTED
-from gateway.wasm.codec import MALFORMED, TRAPPED, Codec, DecodeResult, code_text
+from gateway.core.errors import ConfigError, Conflict, GatewayError, NotFound, NotReady
+from gateway.core.metrics import Sample
+from gateway.framing.spec import FramingSpec
+from gateway.wasm.area import Decisions, PluginArea
+from gateway.wasm.codec import Codec
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.fastcall import CallPath
+from gateway.wasm.figures import plugin_samples
 from gateway.wasm.host import WasmCodec
 from gateway.wasm.lane import CallLane
-from gateway.wasm.manifest import Limits, Manifest, plugin_folders
+from gateway.wasm.loader import Loader, Proven, Refusal, Unchanged, Verdict
+from gateway.wasm.manifest import Capability, Manifest
 from gateway.wasm.module_cache import ModuleCache
+from gateway.wasm.overview import status_of
 from gateway.wasm.program import Program
-from gateway.wasm.release import NotBuilt, Release, Starter, read_release
+from gateway.wasm.release import Release, Starter, read_release
 from gateway.wasm.sandbox import Sandbox
-from gateway.wasm.stats import PluginStats
-from gateway.wasm.vectors import VectorResult, plain, shown_item
+from gateway.wasm.shadow import Shadow, ShadowReport
+from gateway.wasm.slot import Notice, Slot
+from gateway.wasm.status import PluginStatus
+from gateway.wasm.trial import FrameOutcome, Trial
+from gateway.wasm.vectors import VectorResult
+from gateway.wasm.versions import Found, PluginSources, Survey
 
 log = structlog.get_logger(__name__)
 
-PluginState = Literal["running", "refused", "not_built"]
-
-
-class PluginStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One plugin as the API shows it.
-
-    reason: why it is refused, or how to build it. path: how the host calls it. strikes: within the last minute.
-    """
-
-    id: str
-    folder: str
-    state: PluginState
-    reason: str = ""
-    version: str = ""
-    kind: str = ""
-    description: str = ""
-    license: str = ""
-    sha256: str = ""
-    framing: dict[str, Any] | None = None
-    limits: Limits | None = None
-    path: CallPath | None = None
-    vectors_passed: int = 0
-    vectors_failed: int = 0
-    memory_bytes: int = 0
-    strikes: int = 0
-    log_lines_dropped: int = 0
-    stats: PluginStats | None = None
-
-
-class FrameOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What try-decode gives for one frame. `value` is present when ok (None for a dropped frame)."""
-
-    ok: bool
-    value: Any = msgspec.UNSET
-    code: int | msgspec.UnsetType = msgspec.UNSET
-    error: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class _Plugin:
-    """What the host knows of one folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.id = folder.name
-        self.state: PluginState = "refused"
-        self.reason = ""
-        self.release: Release | None = None
-        self.codec: WasmCodec | None = None
-        self.vectors: list[VectorResult] = []
-
-
-class Trial:
-    """One instance on which a person tries payloads."""
-
-    def __init__(self, codec: Codec, framing: FramingSpec | None) -> None:
-        self._codec = codec
-        self._framing = framing
-        self.skipped = 0
-        """Bytes or frames that the framing of the last input skipped."""
-
-    def decode(self, data: bytes, most: int) -> Iterator[list[FrameOutcome]]:
-        """Frame and decode one input, at most so many frames between two answers."""
-        frames, rest = self._framed(data)
-        for at in range(0, len(frames), most):
-            yield [_outcome(result) for result in _decode_all(self._codec, frames[at : at + most])]
-        if rest is not None:
-            yield [rest]
-
-    def _framed(self, data: bytes) -> tuple[list[bytes], FrameOutcome | None]:
-        """The frames of an input, and what became of a rest that is none."""
-        self.skipped = 0
-        if self._framing is None:
-            return [data], None
-        framer = framer_for(self._framing)
-        rest: FrameOutcome | None = None
-        try:
-            frames = [*framer.feed(data), *framer.silence()]
-        except FramingError as error:
-            frames = list(error.frames)
-            rest = FrameOutcome(ok=False, code=MALFORMED, error=f"framing: {error}")
-        else:
-            if framer.pending:
-                rest = FrameOutcome(ok=False, code=6, error=code_text(6))
-        self.skipped = framer.faults
-        return frames, rest
+_TICK_S: Final = 1.0
+"""How often strikes, quarantines and versions that have left are seen to while no traffic does so."""
+MOST_SHADOW_MINUTES: Final = 24 * 60.0
 
 
 class PluginHost:
-    """All plugins of the process. Every call must come from the thread that made the host."""
+    """All plugins of the process. Every call must come from the thread that made the host, its loop's."""
 
     def __init__(
-        self, config: WasmConfig, plugin_dirs: Sequence[Path], cache_dir: Path | None, clock: Clock | None = None
+        self,
+        config: WasmConfig,
+        plugin_dirs: Sequence[Path],
+        cache_dir: Path | None,
+        clock: Clock | None = None,
+        *,
+        area: PluginArea | None = None,
     ) -> None:
-        """Load nothing yet. `cache_dir` is made private to this user; None keeps no compiled modules."""
+        """Load nothing yet. `cache_dir` is made private to this user; None keeps no compiled modules.
+
+        area: the installed versions and decisions; without one there are only folders.
+        """
         self._config = config
-        self._dirs = tuple(plugin_dirs)
         self._clock = clock or SystemClock()
         self._cache_dir = cache_dir
         self._sandbox = self._make_sandbox()
-        self._starter = Starter(config, self._clock, self._granted)
-        self._plugins: dict[str, _Plugin] = {}
-        self._lanes: dict[str, CallLane] = {}
+        self._starter = Starter(config, self._clock, self._may_use)
+        self._sources = PluginSources(plugin_dirs, area)
+        self._loader = Loader(
+            config,
+            self._starter,
+            self._sandbox,
+            self._make_sandbox,
+            runtime=self._runtime,
+            granted=self._may_use,
+        )
+        self._slots: dict[str, Slot] = {}
+        self._listeners: list[Callable[[Notice], None]] = []
 
     @property
     def path(self) -> CallPath:
@@ -152,85 +97,33 @@ class PluginHost:
         """The compiled modules."""
         return self._sandbox.cache
 
+    def on_notice(self, listener: Callable[[Notice], None]) -> None:
+        """Tell `listener`, on this thread, what happens to plugins from now on."""
+        self._listeners.append(listener)
+
     def load_all(self) -> list[PluginStatus]:
-        """Find and load every plugin; a folder whose id another one has already is refused. Returns the statuses."""
-        for root in self._dirs:
-            for folder in plugin_folders(root):
-                known = self._plugins.get(folder.name)
-                if known is None:
-                    self._plugins[folder.name] = _Plugin(folder)
-                else:
-                    log.error("plugin ignored", plugin=known.id, folder=str(folder), reason=f"also in {known.folder}")
-        for plugin in self._plugins.values():
-            self._load(plugin)
-            log.info("plugin found", plugin=plugin.id, state=plugin.state, reason=plugin.reason)
+        """Find and load every plugin; a folder whose id another one has already is ignored. Returns the statuses."""
+        for folder, kept in self._sources.ignored():
+            log.error("plugin ignored", plugin=folder.name, folder=str(folder), reason=f"also in {kept}")
+        for survey in self._sources.survey_all():
+            self._slot(survey.id).survey = survey
+        for slot in self._slots.values():
+            self._load(slot)
+            log.info("plugin found", plugin=slot.id, state=slot.state, reason=slot.reason)
         return self.plugins()
 
     def close(self) -> None:
-        """Free every plugin and end the watchdog."""
-        for plugin in self._plugins.values():
-            if plugin.codec is not None:
-                plugin.codec.close()
-                plugin.codec = None
-        for lane in self._lanes.values():
-            lane.close()
+        """Free every plugin; end the watchdog, the loader's thread, and those of calls once these are answered."""
+        self._loader.close()
+        for slot in self._slots.values():
+            slot.close()
         self._sandbox.close()
 
+    # -- for traffic ----------------------------------------------------------------------------------------------
+
     def codec(self, plugin_id: str) -> Codec:
-        """The running codec; raises NotFound, or ConfigError saying why the plugin does not run."""
-        return self._running(plugin_id)
-
-    def manifest(self, plugin_id: str) -> Manifest:
-        """The manifest; raises NotFound, or ConfigError where it could not be read."""
-        plugin = self._known(plugin_id)
-        if plugin.release is None:
-            raise ConfigError(f"plugin {plugin_id}: {plugin.reason}")
-        return plugin.release.manifest
-
-    def framing(self, plugin_id: str) -> FramingSpec | None:
-        """The framing that the manifest names, None where it names none; raises as `manifest` does."""
-        plugin = self._known(plugin_id)
-        if plugin.release is None:
-            raise ConfigError(f"plugin {plugin_id}: {plugin.reason}")
-        return plugin.release.framing
-
-    def plugins(self) -> list[PluginStatus]:
-        """Every plugin that was found, by id."""
-        return [self._status(self._plugins[key]) for key in sorted(self._plugins)]
-
-    def status(self, plugin_id: str) -> PluginStatus:
-        """One plugin; raises NotFound."""
-        return self._status(self._known(plugin_id))
-
-    def try_decode(self, plugin_id: str, inputs: Sequence[bytes]) -> list[list[FrameOutcome]]:
-        """Run framing and codec over bytes as on the wire, each input as a stream of its own. Raises as `trial`."""
-        with self.trial(plugin_id) as trial:
-            return [[outcome for part in trial.decode(data, len(data) + 1) for outcome in part] for data in inputs]
-
-    @contextmanager
-    def trial(self, plugin_id: str) -> Iterator[Trial]:
-        """An instance of its own to try payloads on: trying leaves no trace in the running codec.
-
-        Raises NotFound, or ConfigError where the plugin does not run.
-        """
-        release = self._release_in_use(plugin_id)
-        with closing(WasmCodec(self._starter.start(release, self._sandbox))) as codec:
-            yield Trial(codec, release.framing)
-
-    def try_encode(self, plugin_id: str, request: dict[str, Any], aux: int = 0) -> bytes:
-        """Encode a request on an instance of its own; raises CodecError beside what try_decode raises."""
-        release = self._release_in_use(plugin_id)
-        with closing(WasmCodec(self._starter.start(release, self._sandbox))) as codec:
-            return codec.encode(msgspec.msgpack.encode(request), aux)
-
-    def run_vectors(self, plugin_id: str) -> list[VectorResult]:
-        """Run the manifest's vectors on a fresh instance; raises NotFound, ConfigError or CodecError."""
-        plugin = self._known(plugin_id)
-        if plugin.release is None:
-            raise ConfigError(f"plugin {plugin_id}: {plugin.reason}")
-        return self._starter.prove(plugin.release, self._sandbox)
-
-    # -- calls --------------------------------------------------------------------------------------------------
+        """The codec in use now; raises NotFound, NotReady in quarantine, or ConfigError saying why it does not run."""
+        return self._known(plugin_id).codec()
 
     async def call(
         self, plugin_id: str, args: dict[str, Any], *, timeout_s: float, most_bytes: int | None = None
@@ -243,126 +136,433 @@ class PluginHost:
         return await self._lane(plugin_id).call(args, timeout_s=timeout_s, most_bytes=most_bytes)
 
     def running(self, plugin_id: str) -> Release:
-        """The version that runs now, the same object until another does; raises NotFound or NotReady."""
-        plugin = self._known(plugin_id)
-        if plugin.release is None or plugin.state != "running":
-            raise NotReady(f"plugin {plugin_id} is {plugin.state.replace('_', ' ')}: {plugin.reason}")
-        return plugin.release
+        """The version that runs now, the same object until another does. Raises NotFound or NotReady."""
+        slot = self._known(plugin_id)
+        slot.tick()
+        if slot.running is None:
+            raise NotReady(f"plugin {plugin_id} is {slot.state.replace('_', ' ')}: {slot.reason}")
+        return slot.running.release
 
     def start_here(self, release: Release) -> Program:
-        """A new instance of a release on the host's thread, for the caller to close; raises as `Starter.start`."""
+        """A new instance on this thread, for the caller to close. Raises ConfigError, CodecError or PluginTrapped."""
         return self._starter.start(release, self._sandbox)
 
     def _lane(self, plugin_id: str) -> CallLane:
-        release = self.running(plugin_id)
-        if release.manifest.kind == "codec":
-            raise CodecError(UNSUPPORTED, f"plugin {plugin_id} is a codec: it decodes and encodes, but takes no calls")
-        if plugin_id not in self._lanes:
-            self._lanes[plugin_id] = CallLane(release, self._starter, self._make_sandbox, self._clock)
-        return self._lanes[plugin_id]
+        return self._known(plugin_id).lane()
+
+    # -- showing --------------------------------------------------------------------------------------------------
+
+    def manifest(self, plugin_id: str) -> Manifest:
+        """The manifest of the version in use; raises NotFound, or ConfigError where none could be read."""
+        return self._release(plugin_id).manifest
+
+    def framing(self, plugin_id: str) -> FramingSpec | None:
+        """The framing that the manifest names, None where it names none; raises as `manifest` does."""
+        return self._release(plugin_id).framing
+
+    def granted(self, plugin_id: str) -> frozenset[str]:
+        """Capabilities that the manifest asks for and the operator grants. Raises as `manifest` does."""
+        return self.manifest(plugin_id).caps.asked() & self._may_use(plugin_id)
+
+    def plugins(self) -> list[PluginStatus]:
+        """Every plugin, by id."""
+        return [self.status(plugin_id) for plugin_id in sorted(self._slots)]
+
+    def status(self, plugin_id: str) -> PluginStatus:
+        """One plugin; raises NotFound."""
+        return status_of(self._known(plugin_id), self._may_use(plugin_id))
+
+    def samples(self) -> Iterator[Sample]:
+        """Figures of every plugin for `/metrics`."""
+        yield from plugin_samples(self.plugins())
+        text = "Compiled modules taken from the cache, and modules compiled."
+        for what, cache in {"loop": self._sandbox.cache, **self._loader.caches()}.items():
+            for outcome, count in (("hit", cache.hits), ("compiled", cache.compiled), ("refused", cache.refused)):
+                labels = {"thread": what, "outcome": outcome}
+                yield Sample("gateway_plugin_modules_total", text, "counter", labels, count)
+
+    # -- trying ---------------------------------------------------------------------------------------------------
+
+    def try_decode(self, plugin_id: str, inputs: Sequence[bytes]) -> list[list[FrameOutcome]]:
+        """Run framing and codec over bytes as on the wire, each input as a stream of its own. Raises as `trial`."""
+        with self.trial(plugin_id) as trial:
+            return [[outcome for part in trial.decode(data, len(data) + 1) for outcome in part] for data in inputs]
+
+    @contextmanager
+    def trial(self, plugin_id: str) -> Iterator[Trial]:
+        """An instance of its own to try payloads on: trying leaves no trace in the running codec.
+
+        Raises NotFound, NotReady, or ConfigError where the plugin does not run.
+        """
+        release = self._codecs_release(plugin_id)
+        with closing(WasmCodec(self._starter.start(release, self._sandbox))) as codec:
+            yield Trial(codec, release.framing)
+
+    def try_encode(self, plugin_id: str, request: dict[str, Any], aux: int = 0) -> bytes:
+        """Encode a request on an instance of its own; raises CodecError beside what try_decode raises."""
+        release = self._codecs_release(plugin_id)
+        with closing(WasmCodec(self._starter.start(release, self._sandbox))) as codec:
+            return codec.encode(msgspec.msgpack.encode(request), aux)
+
+    def run_vectors(self, plugin_id: str) -> list[VectorResult]:
+        """Run the manifest's vectors on a fresh instance; raises NotFound, ConfigError or CodecError."""
+        return self._starter.prove(self._release(plugin_id), self._sandbox)
+
+    # -- what people decide ---------------------------------------------------------------------------------------
+
+    async def activate(self, plugin_id: str, version: str) -> PluginStatus:
+        """Let a version run from now on, over restarts, too; the status says whether it runs or waits for a grant.
+
+        Raises NotFound, StorageFailed, or ConfigError or CodecError saying why the version is not taken; then the old
+        one goes on.
+        """
+        async with self._changing(plugin_id) as slot:
+            survey = await self._look(slot)
+            found = survey.version(version)
+            if found is None:
+                why = survey.refused.get(version)
+                raise ConfigError(why) if why else NotFound(f"plugin {plugin_id!r} has no version {version!r}")
+            slot.pardon(version)
+            verdict = await self._judge(slot, found, again=slot.running is None)
+            if isinstance(verdict, Refusal) and verdict.state != "waiting":
+                slot.refuse(verdict)
+                raise ConfigError(f"plugin {plugin_id} {version}: {verdict.reason}")
+            decided = _decided_for(slot, survey.decisions, found)
+            await self._decide(slot, decided)
+            try:
+                self._take(slot, verdict)
+            except (GatewayError, wasmtime.WasmtimeError):
+                await self._decide(slot, survey.decisions)
+                raise
+        await self._follow_runtime(plugin_id)
+        return self.status(plugin_id)
+
+    async def rollback(self, plugin_id: str) -> PluginStatus:
+        """Go back to the version that ran before. Raises NotFound, Conflict where there is none, else as `activate`."""
+        slot = self._known(plugin_id)
+        before, named = slot.before, self._sources.decisions(plugin_id).previous
+        if before is None:
+            if named is None:
+                raise Conflict(f"plugin {plugin_id} has no version to go back to")
+            return await self.activate(plugin_id, named)
+        async with self._changing(plugin_id) as slot:
+            survey = await self._look(slot)
+            left = slot.current
+            slot.pardon(before.proven.release.version)
+            slot.use(before.proven)
+            if left is not None:
+                slot.bar(left.release)  # a folder's new content does not come back by itself
+            found = before.proven.found
+            await self._decide(slot, _decided_for(slot, survey.decisions, found, left))
+        await self._follow_runtime(plugin_id)
+        return self.status(plugin_id)
+
+    async def disable(self, plugin_id: str) -> PluginStatus:
+        """Run no version until the plugin is enabled again, over restarts, too. Raises NotFound, StorageFailed."""
+        async with self._changing(plugin_id) as slot:
+            decisions = (await self._look(slot)).decisions
+            await self._decide(slot, msgspec.structs.replace(decisions, disabled=True))
+            slot.stop("disabled", "somebody disabled it")
+        return self.status(plugin_id)
+
+    async def enable(self, plugin_id: str) -> PluginStatus:
+        """Let the plugin run again; the status says whether it does. Raises NotFound, StorageFailed."""
+        async with self._changing(plugin_id) as slot:
+            decisions = (await self._look(slot)).decisions
+            await self._decide(slot, msgspec.structs.replace(decisions, disabled=False))
+            await self._reconcile(slot)
+        return self.status(plugin_id)
+
+    async def grant(self, plugin_id: str, caps: Sequence[Capability]) -> PluginStatus:
+        """Let the plugin use capabilities beside the default ones, and let a version run that waited for them.
+
+        Raises NotFound, StorageFailed, or Conflict where the configuration says what it may use.
+        """
+        if plugin_id in self._config.grants:
+            raise Conflict(f"[wasm.grants] says what {plugin_id} may use; change it there, or take the entry out")
+        async with self._changing(plugin_id) as slot:
+            decisions = (await self._look(slot)).decisions
+            granted = tuple(sorted({*(decisions.granted or ()), *caps}))
+            await self._decide(slot, msgspec.structs.replace(decisions, granted=granted))
+            await self._reconcile(slot)
+        await self._follow_runtime(plugin_id)
+        return self.status(plugin_id)
+
+    async def remove(self, plugin_id: str, version: str | None = None) -> None:
+        """Remove an installed version, or all of them with every decision; a folder's version then runs.
+
+        Raises NotFound, StorageFailed, or Conflict for the version in use and for what is not installed.
+        """
+        async with self._changing(plugin_id) as slot:
+            current = slot.current
+            used = None if current is None or current.found.source == "folder" else current.found.version
+            if version is not None and version == used:
+                raise Conflict(f"{plugin_id} {version} is in use; activate another version first")
+            await self._loader.aside(lambda: self._sources.remove(plugin_id, version))
+            if not (await self._look(slot)).found:
+                slot.stop("refused", "it was removed")
+            else:
+                await self._reconcile(slot)
+            self._forget_if_gone(slot)
+
+    # -- shadow ---------------------------------------------------------------------------------------------------
+
+    async def shadow(self, plugin_id: str, version: str, minutes: float) -> ShadowReport:
+        """Let a version decode copies of live frames beside the one in use. Ends a shadow that runs.
+
+        Raises NotFound, NotReady, Conflict, or ConfigError saying why the version cannot run.
+        """
+        if not 0 < minutes <= MOST_SHADOW_MINUTES:
+            raise ConfigError(f"a shadow runs for more than 0 and at most {MOST_SHADOW_MINUTES:g} minutes")
+        async with self._changing(plugin_id) as slot:
+            survey = await self._look(slot)
+            found = survey.version(version)
+            if found is None:
+                raise NotFound(f"plugin {plugin_id!r} has no version {version!r}")
+            slot.codec()  # raises where it does not run, or is no codec
+            verdict = await self._judge(slot, found)
+            live = slot.codec()
+            if isinstance(verdict, Unchanged):
+                raise Conflict(f"plugin {plugin_id} {version} is the version in use")
+            if isinstance(verdict, Refusal):
+                raise ConfigError(f"plugin {plugin_id} {version}: {verdict.reason}")
+            if verdict.release.manifest.kind != "codec" or slot.running is None:
+                raise Conflict(f"plugin {plugin_id} {version} is no codec: only codecs have live frames to look at")
+            self.stop_shadow(plugin_id)
+            services = self._starter.services_on_trial(verdict.release, slot.running.services)
+            slot.shadow = live.tap = Shadow(
+                verdict.release,
+                slot.running.release,
+                self._starter,
+                self._make_sandbox,
+                services,
+                self._clock,
+                minutes,
+            )
+        return slot.shadow.report()
+
+    def stop_shadow(self, plugin_id: str) -> None:
+        """End a shadow, if one runs; its report stays until the next. Raises NotFound."""
+        slot = self._known(plugin_id)
+        if slot.shadow is not None:
+            slot.shadow.stop("somebody stopped it")
+        slot.tick()
+
+    def shadow_report(self, plugin_id: str) -> ShadowReport | None:
+        """What came of the last shadow; None where there was none. Raises NotFound."""
+        slot = self._known(plugin_id)
+        return None if slot.shadow is None else slot.shadow.report()
+
+    async def promote(self, plugin_id: str) -> PluginStatus:
+        """Activate the version in shadow. Raises Conflict where there is none, else as `activate`."""
+        slot = self._known(plugin_id)
+        if slot.shadow is None:
+            raise Conflict(f"plugin {plugin_id} has no version in shadow")
+        return await self.activate(plugin_id, slot.shadow.release.version)
+
+    # -- watching -------------------------------------------------------------------------------------------------
+
+    async def watch(self, poll_s: float) -> None:
+        """Follow folders and installed versions for ever; a supervised part."""
+        looked_at_s = self._clock.monotonic_s()
+        while True:
+            await asyncio.sleep(min(_TICK_S, poll_s))
+            await self.attend()
+            if self._clock.monotonic_s() - looked_at_s >= poll_s:
+                looked_at_s = self._clock.monotonic_s()
+                await self.poll()
+
+    async def attend(self) -> None:
+        """See to what is due in every slot, and keep what slots decided by themselves."""
+        for slot in list(self._slots.values()):
+            slot.tick()
+            if slot.rolled_back_from is None or slot.current is None:
+                continue
+            async with slot.lock:
+                decisions = await self._loader.aside(partial(self._sources.decisions, slot.id))
+                found = slot.current.found
+                active = found.version if found.source == "installed" else None
+                try:
+                    await self._decide(slot, msgspec.structs.replace(decisions, active=active, previous=None))
+                except GatewayError as failure:
+                    log.error("a rollback is not kept over a restart", plugin=slot.id, reason=str(failure))
+                slot.rolled_back_from = None
+
+    async def poll(self) -> None:
+        """Look at all versions and decisions; a change that is seen twice the same is acted on."""
+        surveys = {survey.id: survey for survey in await self._loader.aside(self._sources.survey_all)}
+        for plugin_id in [name for name in self._slots if name not in surveys]:
+            surveys[plugin_id] = await self._loader.aside(partial(self._sources.survey, plugin_id))
+        for survey in surveys.values():
+            slot = self._slot(survey.id)
+            if slot.survey is not None and slot.survey.mark == survey.mark:
+                slot.glimpsed = None
+            elif slot.glimpsed != survey.mark:
+                slot.glimpsed = survey.mark
+            else:
+                slot.glimpsed = None
+                async with slot.lock:
+                    await self._reconcile(slot)
+                    self._forget_if_gone(slot)
+                await self._follow_runtime(slot.id)
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _slot(self, plugin_id: str) -> Slot:
+        slot = self._slots.get(plugin_id)
+        if slot is None:
+            slot = self._slots[plugin_id] = Slot(
+                plugin_id,
+                self._config,
+                self._clock,
+                self._starter,
+                self._sandbox,
+                self._make_sandbox,
+                self._notify,
+            )
+        return slot
+
+    def _notify(self, notice: Notice) -> None:
+        for listener in self._listeners:
+            listener(notice)
+
+    def _known(self, plugin_id: str) -> Slot:
+        slot = self._slots.get(plugin_id)
+        if slot is None:
+            raise NotFound(f"no plugin {plugin_id!r}")
+        return slot
+
+    def _release(self, plugin_id: str) -> Release:
+        slot = self._known(plugin_id)
+        if slot.release is None:
+            raise ConfigError(f"plugin {plugin_id}: {slot.reason}")
+        return slot.release
+
+    def _codecs_release(self, plugin_id: str) -> Release:
+        self.codec(plugin_id)
+        return self._release(plugin_id)
+
+    @asynccontextmanager
+    async def _changing(self, plugin_id: str) -> AsyncIterator[Slot]:
+        """Nobody else changes the plugin's versions meanwhile. Raises NotFound."""
+        slot = self._known(plugin_id)
+        async with slot.lock:
+            yield slot
 
     def _make_sandbox(self) -> Sandbox:
         return Sandbox(self._config, self._cache_dir)
 
-    # -- loading ------------------------------------------------------------------------------------------------
-
-    def _load(self, plugin: _Plugin) -> None:
-        """Bring one plugin up, or note why not; nothing a plugin does here ends the gateway."""
-        try:
-            plugin.release = release = read_release(plugin.folder, self._config, self._runtime)
-            _module = self._sandbox.module(release.sha256, release.wasm)  # held from the proof to the start
-            plugin.vectors = self._starter.prove(release, self._sandbox)
-            failed = [result for result in plugin.vectors if not result.ok]
-            if failed:
-                raise ConfigError(f"{len(failed)} test vectors fail; {failed[0].name}: {failed[0].detail}")
-            if release.manifest.kind == "codec":
-                plugin.codec = WasmCodec(self._starter.start(release, self._sandbox))
-        except NotBuilt as missing:
-            plugin.state, plugin.reason = "not_built", str(missing)
-        except (GatewayError, wasmtime.WasmtimeError) as error:
-            plugin.state, plugin.reason = "refused", str(error)
-        else:
-            plugin.state, plugin.reason = "running", ""
+    def _may_use(self, plugin_id: str) -> frozenset[str]:
+        """Capabilities that a plugin may use; called from any thread."""
+        if plugin_id in self._config.grants:
+            return frozenset(self._config.grants[plugin_id])
+        slot = self._slots.get(plugin_id)
+        granted = None if slot is None or slot.survey is None else slot.survey.decisions.granted
+        return frozenset({*self._config.default_grants, *(granted or ())})
 
     def _runtime(self, plugin_id: str) -> Release:
-        plugin = self._plugins.get(plugin_id)
-        if plugin is None:
+        """The release whose module runs another plugin's script; called from any thread. Raises ConfigError."""
+        slot = self._slots.get(plugin_id)
+        if slot is not None and slot.release is not None:
+            return slot.release
+        preferred = [] if slot is None or slot.survey is None else slot.survey.preferred()
+        if not preferred:
             raise ConfigError(f"its runtime {plugin_id!r} is not among the plugins")
-        return plugin.release or read_release(plugin.folder, self._config, _no_runtime)
+        return read_release(preferred[0].folder, self._config, _no_runtime)
 
-    def _granted(self, plugin_id: str) -> frozenset[str]:
-        return frozenset(self._config.grants.get(plugin_id, self._config.default_grants))
+    def _load(self, slot: Slot) -> None:
+        """Bring a plugin up at the start, on this thread; nothing a plugin does here ends the gateway."""
+        for found in self._meant(slot):
+            if self._settle(slot, self._loader.judge(found, barred=slot.barred)):
+                return
+        if slot.state == "disabled" and slot.survey is not None:
+            slot.release = self._loader.read(slot.survey.preferred())  # its framing is asked for all the same
 
-    # -- trying and showing -------------------------------------------------------------------------------------
+    async def _reconcile(self, slot: Slot) -> None:
+        """Let run what is meant to run, as it lies ready now; where it cannot, what runs goes on. Holds the lock."""
+        await self._look(slot)
+        for found in self._meant(slot):
+            if self._settle(slot, await self._judge(slot, found)) or slot.current is not None:
+                return
 
-    def _known(self, plugin_id: str) -> _Plugin:
-        plugin = self._plugins.get(plugin_id)
-        if plugin is None:
-            raise NotFound(f"no plugin {plugin_id!r}")
-        return plugin
+    def _meant(self, slot: Slot) -> list[Found]:
+        survey = slot.survey
+        if survey is None:
+            return []
+        if survey.decisions.disabled:
+            if slot.state != "disabled":
+                slot.stop("disabled", "somebody disabled it")
+            return []
+        preferred = survey.preferred()
+        if not preferred and slot.state == "running":
+            slot.reason = "nothing of it lies ready any more; it runs until the gateway stops"
+        elif not preferred:
+            refusals = "; ".join(f"{version}: {reason}" for version, reason in survey.refused.items())
+            slot.stop("refused", refusals or "nothing of it lies ready any more")
+        return preferred
 
-    def _running(self, plugin_id: str) -> WasmCodec:
-        plugin = self._known(plugin_id)
-        if plugin.codec is None:
-            if plugin.state == "running":
-                raise ConfigError(f"plugin {plugin_id} is no codec")
-            raise ConfigError(f"plugin {plugin_id} is {plugin.state.replace('_', ' ')}: {plugin.reason}")
-        return plugin.codec
+    async def _look(self, slot: Slot) -> Survey:
+        slot.survey = survey = await self._loader.aside(lambda: self._sources.survey(slot.id))
+        return survey
 
-    def _release_in_use(self, plugin_id: str) -> Release:
-        self._running(plugin_id)
-        release = self._known(plugin_id).release
-        if release is None:
-            raise ConfigError(f"plugin {plugin_id} is not loaded")
-        return release
+    async def _judge(self, slot: Slot, found: Found, *, again: bool = False) -> Verdict:
+        """Judge a version; `again`: even if it is the one that the slot has."""
+        using = None if again or slot.current is None else slot.current.release.digest
+        return await self._loader.judge_aside(found, using, tuple(slot.barred))
 
-    def _status(self, plugin: _Plugin) -> PluginStatus:
-        release, codec = plugin.release, plugin.codec
-        manifest = None if release is None else release.manifest
-        passed = sum(result.ok for result in plugin.vectors)
-        return PluginStatus(
-            id=plugin.id,
-            folder=str(plugin.folder),
-            state=plugin.state,
-            reason=plugin.reason,
-            version="" if manifest is None else manifest.version,
-            kind="" if manifest is None else manifest.kind,
-            description="" if manifest is None else manifest.description,
-            license="" if manifest is None else manifest.license,
-            sha256="" if release is None else release.sha256,
-            framing=None if manifest is None else manifest.framing,
-            limits=None if manifest is None else manifest.limits,
-            path=None if codec is None else codec.path,
-            vectors_passed=passed,
-            vectors_failed=len(plugin.vectors) - passed,
-            memory_bytes=0 if codec is None else codec.memory_bytes,
-            strikes=0 if codec is None else codec.strikes_in(),
-            log_lines_dropped=0 if codec is None else codec.log_lines_dropped,
-            stats=None if codec is None else codec.stats,
-        )
+    def _settle(self, slot: Slot, verdict: Verdict) -> bool:
+        """Act on a verdict; whether the version runs."""
+        try:
+            return self._take(slot, verdict)
+        except (GatewayError, wasmtime.WasmtimeError) as error:
+            if not isinstance(verdict, Proven):
+                raise
+            slot.refuse(Refusal(found=verdict.found, state="refused", reason=str(error), release=verdict.release))
+            return False
+
+    def _take(self, slot: Slot, verdict: Verdict) -> bool:
+        """Act on a verdict; raises where a version that was proven does not start with the operator's settings."""
+        match verdict:
+            case Proven():
+                slot.use(verdict)
+            case Unchanged():
+                slot.settled()
+            case Refusal():
+                slot.refuse(verdict)
+                return False
+        return True
+
+    def _forget_if_gone(self, slot: Slot) -> None:
+        """Forget a plugin of which nothing lies ready and nothing runs."""
+        if slot.survey is None or slot.survey.found or slot.survey.refused or slot.current is not None:
+            return
+        slot.close()
+        self._slots.pop(slot.id, None)
+        log.info("plugin removed", plugin=slot.id)
+
+    async def _decide(self, slot: Slot, decisions: Decisions) -> None:
+        """Keep decisions, and know of them at once."""
+        await self._loader.aside(lambda: self._sources.decide(slot.id, decisions))
+        await self._look(slot)
+
+    async def _follow_runtime(self, plugin_id: str) -> None:
+        """Load again whatever is run by a plugin's module, if that changed."""
+        for slot in list(self._slots.values()):
+            release = slot.release
+            if (release is None and slot.state == "refused") or (release and release.manifest.runtime == plugin_id):
+                async with slot.lock:
+                    await self._reconcile(slot)
+
+
+def _decided_for(slot: Slot, decisions: Decisions, found: Found, left: Proven | None = None) -> Decisions:
+    """Decisions after a version was chosen: the folder's is chosen by naming none."""
+    leaving = left or slot.current
+    previous = decisions.previous
+    if leaving is not None and leaving.release.version != found.version:
+        previous = leaving.release.version
+    active = found.version if found.source == "installed" else None
+    return msgspec.structs.replace(decisions, active=active, previous=previous, disabled=False)
 
 
 def _no_runtime(plugin_id: str) -> Release:
     raise ConfigError(f"a runtime cannot have a runtime of its own ({plugin_id!r})")
-
-
-def _decode_all(codec: Codec, frames: Sequence[bytes]) -> list[DecodeResult]:
-    """Decode to the end, over kills: a person is waiting for all of it, and no loop for this thread."""
-    results: list[DecodeResult] = []
-    try:
-        while len(results) < len(frames):
-            results += codec.decode_batch(frames[len(results) :])
-    except NotReady:  # an instance for trying lives as long as the call: there is no later
-        results += [TRAPPED] * (len(frames) - len(results))
-    return results
-
-
-def _outcome(result: DecodeResult) -> FrameOutcome:
-    if result is None:
-        return FrameOutcome(ok=True, value=None)
-    if not isinstance(result, Decoded):
-        return FrameOutcome(ok=False, code=result, error=code_text(result))
-    try:
-        return FrameOutcome(ok=True, value=plain(result.value) if bytes(result.value) else shown_item(result))
-    except ConfigError as error:
-        return FrameOutcome(ok=False, code=MALFORMED, error=str(error))

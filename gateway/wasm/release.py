@@ -24,6 +24,7 @@ from gateway.wasm.manifest import Manifest, Vector, load_manifest, load_vectors
 from gateway.wasm.program import Program
 from gateway.wasm.sandbox import Sandbox
 from gateway.wasm.stats import PluginStats
+from gateway.wasm.strikes import Strikes
 from gateway.wasm.vectors import VectorResult, run_vectors
 
 HOST_NAME = "flux-gateway"
@@ -99,9 +100,17 @@ class Starter:
         self._clock = clock
         self._granted = granted
 
-    def services(self, release: Release) -> HostServices:
-        """What the imports of the release act on; one store and one log allowance for all its instances."""
-        return HostServices(release.id, self._clock, self._settings(release))
+    def services(self, release: Release, before: HostServices | None = None) -> HostServices:
+        """What the imports of the release act on; one store and one log allowance for all its instances.
+
+        before: those of the version that this one replaces, to go on with their store.
+        """
+        settings = self._settings(release)
+        return HostServices(release.id, self._clock, settings) if before is None else before.heir(settings)
+
+    def services_on_trial(self, release: Release, live: HostServices) -> HostServices:
+        """Services that begin as those of the live version are now and change nothing of theirs."""
+        return live.copied(self._settings(release))
 
     def start(
         self,
@@ -111,6 +120,7 @@ class Starter:
         stats: PluginStats | None = None,
         *,
         settings: Mapping[str, Any] | None = None,
+        strikes: Strikes | None = None,
     ) -> Program:
         """A running program of the release. Raises ConfigError, CodecError or PluginTrapped, saying why not.
 
@@ -129,6 +139,7 @@ class Starter:
             clock=self._clock,
             start=msgspec.msgpack.encode(start),
             stats=stats,
+            strikes=strikes,
         )
 
     def prove(self, release: Release, sandbox: Sandbox) -> list[VectorResult]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from gateway.wasm.config import WasmConfig
-from gateway.wasm.manifest import plugin_folders
+from gateway.wasm.manifest import Capability, plugin_folders
 from gateway.wasm.plugins import PluginHost
 from gateway.workbench.build import build_all
 
@@ -22,7 +23,8 @@ _ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("root", ["plugins", "bench/plugins"])
 def test_shipped_plugins_keep_their_promises(root: str, call_path: str) -> None:
     build_all(_ROOT / root)
-    host = PluginHost(WasmConfig(call_path=call_path), [_ROOT / root], None)
+    config = WasmConfig(call_path=call_path, default_grants=get_args(Capability))
+    host = PluginHost(config, [_ROOT / root], None)
     try:
         statuses = host.load_all()
         assert {status.id for status in statuses} == {folder.name for folder in plugin_folders(_ROOT / root)}
