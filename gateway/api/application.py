@@ -12,6 +12,7 @@ from gateway.api.errors import REQUEST_ID, Wall
 from gateway.api.openapi import add_pages
 from gateway.api.operations import REGISTRY, registry_of
 from gateway.api.parts import Parts
+from gateway.api.plugins import UPLOADS, uploads
 from gateway.api.routes import LOGIN, PREFIX, ROUTES
 from gateway.api.stream import STREAMS, Streams
 from gateway.api.views import CONFIG, PARTS, SESSION
@@ -37,6 +38,7 @@ def create_app(parts: Parts, config: HttpConfig) -> web.Application:
     app[PARTS] = parts
     app[CONFIG] = config
     app[STREAMS] = streams
+    app[UPLOADS] = uploads()
     app[REGISTRY] = registry_of(parts.samples, wall.samples, streams.samples)
     for path, view in ROUTES.items():
         app.router.add_view(path.replace("{path}", "{path:.+}"), view)  # an extension's own path has slashes

@@ -129,7 +129,10 @@ class _Answers:
         if returned is type(None):
             return {"nullable": True, "type": "object", "description": "Always null."}
         if get_origin(returned) in (Union, types.UnionType):
-            return {"oneOf": [self.schema_of(one) for one in get_args(returned)]}
+            shown = [one for one in get_args(returned) if one is not web.Response]
+            if len(shown) == 1:
+                return self.schema_of(shown[0])
+            return {"oneOf": [self.schema_of(one) for one in shown]}
         (schema,), parts = msgspec.json.schema_components([returned], ref_template=_REF + "{name}")
         to_openapi_30(schema)
         to_openapi_30(parts)
@@ -148,8 +151,12 @@ def _complete(operation: dict[str, Any], path: str, method: str, view: type[Reso
     if handler.permission is not Door.OPEN:
         operation["security"] = [{"bearer": []}]
     operation["x-permission"] = str(handler.permission)
+    if hasattr(handler, "content_types"):
+        schema = {"schema": {"type": "string", "format": "binary"}}
+        operation["requestBody"] = {"required": True, "content": dict.fromkeys(handler.content_types, schema)}
+    answer = _success(get_type_hints(handler).get("return"), answers)
     operation["responses"] = {
-        str(handler.status): _success(get_type_hints(handler).get("return"), answers),
+        **{str(status): answer for status in (handler.status, *handler.also)},
         "default": {"description": _failures(), "content": {"application/json": {"schema": _ref("Failure")}}},
     }
 

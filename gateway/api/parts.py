@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from gateway.alarms.model import Alarm, AlarmFilter
+from gateway.api.plugin_port import Plugins
 from gateway.core.bus import Bus
 from gateway.core.clock import Clock
 from gateway.core.metrics import Samples
@@ -19,6 +20,7 @@ from gateway.identity.model import AuditRepository
 from gateway.identity.users import Users
 from gateway.rules.model import RuleStatus, SceneRepository, SceneRun, SceneStatus, Schedule
 from gateway.things.model import Command, Device, Product
+from gateway.things.normalise import Normaliser
 from gateway.things.ports import DeviceFilter, HistoryRepository, Page, PageRequest
 
 
@@ -77,6 +79,10 @@ class Catalog(Protocol):
 
     async def list_devices(self, scope: Scope, which: DeviceFilter, page: PageRequest) -> Page[Device]:
         """Devices of the tenant; raises Rejected for a sort it does not know."""
+        ...
+
+    def normaliser(self, tenant_id: str, product_id: str) -> Normaliser:
+        """The compiled thing model of a product. Raises NotFound."""
         ...
 
 
@@ -161,51 +167,6 @@ class Schedules(Protocol):
 
     async def delete(self, scope: Scope, schedule_id: str) -> None:
         """Raises NotFound."""
-        ...
-
-
-class PluginStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One plugin. `state` is a stable word (`ready`, `refused`, `not_built`, ...), `detail` says why and what to do."""
-
-    id: str
-    version: str
-    kind: str
-    state: str
-    detail: str = ""
-    counters: dict[str, float] = {}
-
-
-class FrameOutcome(msgspec.Struct, frozen=True):
-    """One tried frame. `code` is None when it decoded; `value` is None when the plugin dropped it on purpose."""
-
-    value: Any = None
-    code: int | None = None
-    error: str = ""
-
-
-class TriedInput(msgspec.Struct, frozen=True):
-    """One tried input. `skipped` counts bytes or frames that the framing passed over as none of its own."""
-
-    frames: list[FrameOutcome]
-    skipped: int = 0
-
-
-class Plugins(Protocol):
-    """Wasm plugins."""
-
-    def plugins(self) -> list[PluginStatus]:
-        """Every plugin folder found."""
-        ...
-
-    async def try_decode(self, plugin_id: str, inputs: list[bytes]) -> list[TriedInput]:
-        """Frame and decode each input by itself; a rest that is no whole frame gives code 6. Raises NotFound.
-
-        Leaves the loop to others between pieces of the work.
-        """
-        ...
-
-    def try_encode(self, plugin_id: str, request: dict[str, Any]) -> bytes:
-        """Bytes for the device. Raises NotFound, CodecError."""
         ...
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.alarms.model import Alarm
+from gateway.api.plugin_port import TriedWhole
 from gateway.core.clock import rfc3339
 from gateway.core.flow import DeadLetter, Event
 from gateway.identity.model import AuditEntry, Role, User
@@ -255,6 +256,18 @@ class EncodedShape(msgspec.Struct, frozen=True):
     """Bytes of a try-encode, as on the wire."""
 
     hex: str
+
+
+class TriedShape(msgspec.Struct, frozen=True):
+    """Inputs on their whole way, one item per input."""
+
+    items: list[TriedWhole]
+
+
+class CalledShape(msgspec.Struct, frozen=True):
+    """What a plugin answered; bytes are `{"$hex": "00ff"}`."""
+
+    result: Any
 
 
 def when(ms: int | None) -> str | None:

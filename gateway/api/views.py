@@ -55,12 +55,23 @@ class Door(enum.StrEnum):
     SIGNED_IN = "signed in"
 
 
-def requires(permission: Permission | Door, status: int = 200) -> Callable[[F], F]:
-    """Declare the permission a handler needs and the status of its success."""
+def requires(permission: Permission | Door, status: int = 200, *also: int) -> Callable[[F], F]:
+    """Declare the permission a handler needs and the status of its success; `also` are those it gives by itself."""
 
     def mark(handler: F) -> F:
         handler.permission = permission  # type: ignore[attr-defined]  # read back by Resource and by the route test
         handler.status = status  # type: ignore[attr-defined]  # as above
+        handler.also = also  # type: ignore[attr-defined]  # for the document
+        return handler
+
+    return mark
+
+
+def takes(*content_types: str) -> Callable[[F], F]:
+    """Declare that a handler reads the body itself, as bytes of one of these types."""
+
+    def mark(handler: F) -> F:
+        handler.content_types = content_types  # type: ignore[attr-defined]  # for the document
         return handler
 
     return mark

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from typing_extensions import override
 
-from gateway.api.parts import FrameOutcome, Plugins, PluginStatus, TriedInput
+from gateway.api.plugin_port import FrameOutcome, Plugins, PluginStatus, TriedInput
 from gateway.core.metrics import Sample
 from gateway.wasm.plugins import FrameOutcome as HostOutcome
 from gateway.wasm.plugins import PluginHost

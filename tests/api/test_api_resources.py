@@ -289,7 +289,7 @@ async def test_trying_a_command_gives_its_bytes(api: ApiBench) -> None:
 async def test_plugins_and_listeners_show_their_counters(api: ApiBench) -> None:
     (plugin,) = (await api.call("GET", "/plugins", expect=200))["data"]["items"]
     assert (plugin["id"], plugin["counters"]) == ("bytes", {"frames": 3.0})
-    assert (await api.call("GET", "/plugins/bytes", expect=200))["data"] == plugin
+    assert (await api.call("GET", "/plugins/bytes", expect=200))["data"].items() >= plugin.items()
     (listener,) = (await api.call("GET", "/listeners", expect=200))["data"]["items"]
     assert (listener["name"], listener["port"], listener["connections"]) == ("jt808", 8808, 2)
 

@@ -9,23 +9,15 @@ from typing import Any
 import aiohttp
 from fakes.identity_fakes import CHEAP, IdentityRoom
 from fakes.memory import MemoryAlarms, MemoryDevices, MemoryProducts, MemoryScenes, MemoryStore, page_of
+from fakes.plugins_port import FakePlugins
 
 from gateway.alarms.service import AlarmService
 from gateway.api.application import create_app
 from gateway.api.config import HttpConfig
-from gateway.api.parts import (
-    FrameOutcome,
-    HealthReport,
-    ListenerStatus,
-    PartReport,
-    Parts,
-    PluginStatus,
-    ProcessReport,
-    TriedInput,
-)
+from gateway.api.parts import HealthReport, ListenerStatus, PartReport, Parts, ProcessReport
 from gateway.api.server import HttpServer
 from gateway.core.bus import Bus
-from gateway.core.errors import CodecError, Conflict, NotFound
+from gateway.core.errors import Conflict, NotFound
 from gateway.core.flow import AlarmChange, DeadLetter, Event, Message, Quality
 from gateway.core.metrics import Sample
 from gateway.core.scope import Scope, system_scope
@@ -194,30 +186,6 @@ class FakeSchedules:
         await self.rows.delete_schedule(scope, schedule_id)
 
 
-class FakePlugins:
-    """One plugin: every byte is a frame, zero is dropped, 0xff is a checksum fault, and 0x7e is skipped."""
-
-    def plugins(self) -> list[PluginStatus]:
-        return [PluginStatus(id="bytes", version="1.0.0", kind="codec", state="ready", counters={"frames": 3})]
-
-    async def try_decode(self, plugin_id: str, inputs: list[bytes]) -> list[TriedInput]:
-        if plugin_id != "bytes":
-            raise NotFound(f"there is no plugin {plugin_id}")
-        return [TriedInput([self._outcome(byte) for byte in data if byte != 0x7E], data.count(0x7E)) for data in inputs]
-
-    def try_encode(self, plugin_id: str, request: dict[str, Any]) -> bytes:
-        if request["command"] != "beep":
-            raise CodecError(5, "unsupported")
-        return b"\x01\x02"
-
-    def _outcome(self, byte: int) -> FrameOutcome:
-        if byte == 0:
-            return FrameOutcome()
-        if byte == 0xFF:
-            return FrameOutcome(code=3)
-        return FrameOutcome(value={"byte": byte, "raw": b"\xaa", "nan": float("nan"), 7: [b"\xbb"]})
-
-
 class FakeListeners:
     """One listener."""
 
@@ -272,6 +240,7 @@ class ApiBench:
         )
         alarm_rows = MemoryAlarms(self.store) if database is None else SqlAlarmRepository(database)
         self.alarms = AlarmService(alarm_rows, self.bus)
+        self.plugins: Any = FakePlugins()
         self.sample_list: list[Sample] = []
         self.parts = Parts(
             clock=self.identity.clock,
@@ -288,7 +257,7 @@ class ApiBench:
             scenes=FakeScenes(self.scene_rows),
             scene_runs=self.scene_rows,
             schedules=FakeSchedules(self.scene_rows),
-            plugins=FakePlugins(),
+            plugins=self.plugins,
             listeners=FakeListeners(),
             health=self.health,
             bus=self.bus,
