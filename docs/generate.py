@@ -15,6 +15,7 @@ import msgspec
 from gateway.config import LATER, PREFIX, GatewayConfig, ProductEntry
 from gateway.listeners.tcp import TcpListenerConfig
 from gateway.sinks.jsonl import JsonLinesConfig
+from gateway.wasm.stages import StageConfig
 
 PAGE = Path(__file__).parent / "configuration.md"
 HEAD = """# Configuration
@@ -50,6 +51,8 @@ def _sections() -> Iterator[str]:
             yield from _section("listeners.NAME", TcpListenerConfig)
         elif field.name == "sinks":
             yield from _section("sinks.NAME", JsonLinesConfig)
+        elif field.name == "stages":
+            yield from _section("stages.NAME", StageConfig)
         elif field.name == "products":
             yield from _section("products.ID", ProductEntry)
         else:
