@@ -38,7 +38,7 @@ _SAID_AT: Final = frozenset({1, 10, 100, 1000, 10_000})
 
 
 class StageConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[stages.NAME]`.
+    """A crypto plugin between the wire and the codec of the products that name it.
 
     plugin: a plugin of kind crypto; it is called with `op` (`decrypt` or `encrypt`), `data`, and what stands below.
     place: `before` gives it every frame ahead of the codec and what the codec encodes after it; `after` gives it the

@@ -73,3 +73,25 @@ def put_caller(
     )
     (folder / f"{name}.wasm").write_bytes(obedient() if wasm is None else wasm)
     return folder
+
+
+# Its answer is `{data: <the last byte of its arguments>}`, which is the last byte of `data`.
+LAST_BYTE = r"""(module (memory (export "memory") 4)
+  (data (i32.const 1024) "\81\a4data\c4\01?")
+  (data (i32.const 2048) "the key is 0123456789")
+  (func (export "gw_abi") (result i32) (i32.const 0x10000))
+  (func (export "gw_buf") (param i32) (result i32) (i32.const 65536))
+  (func (export "gw_call") (param $p i32) (param $len i32) (param $aux i32) (result i64) (local $last i32)
+    (local.set $last (i32.load8_u (i32.sub (i32.add (local.get $p) (local.get $len)) (i32.const 1))))
+    (if (i32.eq (local.get $last) (i32.const 0x54)) (then unreachable))                        ;; T trap
+    (if (i32.eq (local.get $last) (i32.const 0x4c)) (then (loop $l (br $l))))                  ;; L loop
+    (if (i32.eq (local.get $last) (i32.const 0x33)) (then (return (i64.const 3))))             ;; 3 checksum
+    (if (i32.eq (local.get $last) (i32.const 0x58)) (then (return (i64.const 0x40000000001)))) ;; X a map cut short
+    (i32.store8 (i32.const 1032) (local.get $last))
+    (i64.const 0x40000000009))
+  (func (export "gw_last_error") (result i64) (i64.const 0x80000000015)))"""
+
+
+def last_byte() -> bytes:
+    """The guest above, as a module."""
+    return bytes(wasmtime.wat2wasm(LAST_BYTE))

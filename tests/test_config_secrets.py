@@ -1,0 +1,65 @@
+"""Secrets in the configuration: by reference, by the environment, and never in the file or an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Loaded, load
+from gateway.core.errors import ConfigError
+
+STAGE = '[stages.wire]\nplugin = "sm4"\n'
+CANARY = "0123456789"
+
+
+def loaded(tmp_path: Path, text: str, **environment: str) -> Loaded:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    return load(path, environment)
+
+
+@pytest.mark.parametrize("how", ["env", "file", "overlay"])
+def test_a_secret_in_a_secrets_table_is_what_its_reference_names(tmp_path: Path, how: str) -> None:
+    (tmp_path / "key").write_text(f"{CANARY}\n")
+    text, environment = {
+        "env": ('secrets = { key = { env = "SM4_KEY" } }', {"SM4_KEY": CANARY}),
+        "file": ('secrets = { key = { file = "key" } }', {}),
+        "overlay": ("", {"GATEWAY__STAGES__WIRE__SECRETS__KEY": CANARY}),
+    }[how]
+    config = loaded(tmp_path, STAGE + text, **environment).config
+    assert config.stages["wire"].secrets == {"key": CANARY}, "text, although it looks like a number"
+    assert CANARY not in repr(config)
+
+
+def test_a_secret_that_stands_in_a_secrets_table_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"`stages\.wire\.secrets\.key` is a secret .* GATEWAY__STAGES__WIRE"
+    ) as caught:
+        loaded(tmp_path, f'{STAGE}secrets = {{ key = "{CANARY}" }}')
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("reference", "error"),
+    [
+        ('{ env = "NOT_THERE" }', "the environment has no NOT_THERE"),
+        ('{ file = "not-there" }', "cannot read not-there"),
+        ('{ vault = "x" }', "stages.wire.secrets"),
+        ('{ env = "A", file = "b" }', "stages.wire.secrets"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_says_so(tmp_path: Path, reference: str, error: str) -> None:
+    with pytest.raises(ConfigError, match=error):
+        loaded(tmp_path, f"{STAGE}secrets = {{ key = {reference} }}")
+
+
+def test_an_entry_that_is_called_secrets_has_no_secrets_because_of_its_name(tmp_path: Path) -> None:
+    config = loaded(tmp_path, '[products.secrets]\nname = "Safe"').config
+    assert config.products["secrets"].name == "Safe"
+
+
+def test_keys_that_end_like_secrets_are_references_as_ever(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="metrics_token"):
+        loaded(tmp_path, '[http]\nmetrics_token = "plain"')
+    assert loaded(tmp_path, '[http]\nmetrics_token = { env = "T" }', T="1234").config.http.metrics_token == "1234"
