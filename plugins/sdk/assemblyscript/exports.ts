@@ -2,76 +2,28 @@
 
 /** The exports of ABI gw1 around the functions that a plugin named. A second entry of every build; not for plugins. */
 
-import {
-  Bytes,
-  Code,
-  Reader,
-  Writer,
-  calls,
-  decodes,
-  encodes,
-  failureText,
-  forgetFailure,
-  loads,
-  mostOutput,
-  saves,
-  starts,
-} from "gw1";
+import { Code, calls, decodes, encodes, failureText, forgetFailure, mostOutput, starts } from "gw1";
+import { begin, buffer, finish, frame, item, out, pack, reader, received, taken } from "gw1_calls";
 
 /** An error code as msgpack. */
 const CODE_BYTES: u32 = 5;
 /** Bytes of an error text that the host reads. */
 const TEXT_BYTES: i32 = 512;
 
-let input: ArrayBuffer = new ArrayBuffer(0);
-let output: ArrayBuffer = new ArrayBuffer(0);
 const words = new ArrayBuffer(4 * TEXT_BYTES);
-const frame = new Bytes();
-const out = new Writer();
-const item = new Writer();
-const reader = new Reader();
 
 export function gw_abi(): i32 {
   return 0x00010000;
 }
 
 export function gw_buf(length: u32): usize {
-  if (<u32>input.byteLength < length) input = new ArrayBuffer(length);
-  return changetype<usize>(input);
+  return buffer(length);
 }
 
 export function gw_last_error(): i64 {
   const text = failureText.substring(0, TEXT_BYTES); // at most 3 bytes for each of its units
   const length = String.UTF8.encodeUnsafe(changetype<usize>(text), text.length, changetype<usize>(words));
   return length == 0 ? 0 : pack(changetype<usize>(words), min<usize>(length, TEXT_BYTES));
-}
-
-function pack(at: usize, length: usize): i64 {
-  return <i64>((<u64>at << 32) | length);
-}
-
-/** Whether the host's bytes lie in the buffer that it was given. */
-function received(at: usize, length: u32): bool {
-  const start = at - changetype<usize>(input);
-  return start <= <usize>input.byteLength && <usize>length <= <usize>input.byteLength - start;
-}
-
-function begin(): Writer {
-  forgetFailure();
-  if (<u32>output.byteLength < mostOutput) output = new ArrayBuffer(mostOutput);
-  return out.over(changetype<usize>(output), changetype<usize>(output) + mostOutput);
-}
-
-/** The result of a call: what was written, or the code. Garbage goes now: no local holds an object here. */
-function finish(code: Code): i64 {
-  __collect();
-  if (code != Code.Written) return <i64>(<u32>code);
-  return out.full ? Code.TooLarge : pack(out.start, out.length);
-}
-
-function taken(code: Code): i32 {
-  __collect();
-  return code == Code.Written ? 0 : code;
 }
 
 export function gw_init(at: usize, length: u32): i32 {
@@ -120,16 +72,4 @@ export function gw_call(at: usize, length: u32, aux: u32): i64 {
   const call = calls;
   if (call === null || !received(at, length)) return Code.Unsupported;
   return finish(call(begin(), reader.over(at, length), aux));
-}
-
-export function gw_state_save(): i64 {
-  const save = saves;
-  return save === null ? Code.Unsupported : finish(save(begin()));
-}
-
-export function gw_state_load(at: usize, length: u32): i32 {
-  const load = loads;
-  forgetFailure();
-  if (load === null || !received(at, length)) return Code.Unsupported;
-  return taken(load(reader.over(at, length)));
 }

@@ -31,8 +31,8 @@ func received(ptr, n uint32) []byte {
 	return input[start : start+uint64(n)]
 }
 
-// write runs a function that writes one result; the packed bytes, or its code.
-func write(function func(out *Writer) error) int64 {
+// Write runs a function that writes one result; the packed bytes, or its code. For packages with exports of their own.
+func Write(function func(out *Writer) error) int64 {
 	out := Writer{bytes: output[:0], most: MostOutput}
 	err := writeGuarded(function, &out)
 	output = out.bytes
@@ -45,8 +45,8 @@ func write(function func(out *Writer) error) int64 {
 	return packed(unsafe.Pointer(unsafe.SliceData(output)), len(output))
 }
 
-// read runs a function that reads; 0, or its code.
-func read(function func(Reader) error, ptr, n uint32) int32 {
+// Read runs a function that reads; 0, or its code. For packages with exports of their own.
+func Read(function func(Reader) error, ptr, n uint32) int32 {
 	if function == nil {
 		return 0
 	}
@@ -86,14 +86,14 @@ func gwLastError() int64 {
 }
 
 //go:wasmexport gw_init
-func gwInit(ptr, n uint32) int32 { return read(plugin.Init, ptr, n) }
+func gwInit(ptr, n uint32) int32 { return Read(plugin.Init, ptr, n) }
 
 //go:wasmexport gw_decode
 func gwDecode(ptr, n, aux uint32) int64 {
 	if plugin.Decode == nil {
 		return int64(Unsupported)
 	}
-	return write(func(out *Writer) error { return plugin.Decode(out, received(ptr, n), aux) })
+	return Write(func(out *Writer) error { return plugin.Decode(out, received(ptr, n), aux) })
 }
 
 // gwDecodeBatch decodes n frames into one msgpack array. Every item keeps room for the codes of those after it.
@@ -147,7 +147,7 @@ func gwEncode(ptr, n, aux uint32) int64 {
 	if plugin.Encode == nil {
 		return int64(Unsupported)
 	}
-	return write(func(out *Writer) error { return plugin.Encode(out, NewReader(received(ptr, n)), aux) })
+	return Write(func(out *Writer) error { return plugin.Encode(out, NewReader(received(ptr, n)), aux) })
 }
 
 //go:wasmexport gw_call
@@ -155,16 +155,5 @@ func gwCall(ptr, n, aux uint32) int64 {
 	if plugin.Call == nil {
 		return int64(Unsupported)
 	}
-	return write(func(out *Writer) error { return plugin.Call(out, NewReader(received(ptr, n)), aux) })
+	return Write(func(out *Writer) error { return plugin.Call(out, NewReader(received(ptr, n)), aux) })
 }
-
-//go:wasmexport gw_state_save
-func gwStateSave() int64 {
-	if plugin.Save == nil {
-		return int64(Unsupported)
-	}
-	return write(plugin.Save)
-}
-
-//go:wasmexport gw_state_load
-func gwStateLoad(ptr, n uint32) int32 { return read(plugin.Load, ptr, n) }

@@ -72,7 +72,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Text }
 
-// Plugin is what a plugin offers; every field may be nil.
+// Plugin is what a plugin offers; every field may be nil. State over a reload: package gw1/carry.
 type Plugin struct {
 	// Init reads the map {config, host, plugin_id}; an error refuses the start.
 	Init func(host Reader) error
@@ -82,9 +82,6 @@ type Plugin struct {
 	Encode func(out *Writer, request Reader, aux uint32) error
 	// Call writes one msgpack value (crypto, notify, parser, algo, report).
 	Call func(out *Writer, args Reader, aux uint32) error
-	// Save writes the state that a later version's Load reads; the manifest says `[state] carry = true`.
-	Save func(out *Writer) error
-	Load func(state Reader) error
 }
 
 // MostOutput bounds one result; a manifest's max_output is the same where it is not said.

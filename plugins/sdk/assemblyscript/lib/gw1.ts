@@ -3,7 +3,7 @@
 /**
  * Write a Flux Gateway plugin (ABI gw1) in AssemblyScript.
  *
- * Owns the buffers of the ABI, the msgpack writer and reader, and the batch loop (exports.ts). Knows no protocol.
+ * Owns the msgpack writer and reader; gw1_calls.ts has the buffers, exports.ts the batch loop. Knows no protocol.
  * A whole plugin:
  *
  *     import { Bytes, Code, Writer, decoder } from "gw1";
@@ -54,7 +54,7 @@ export function fail(code: Code, text: string): Code {
   return code;
 }
 
-/** For exports.ts: what a call before said is not this one's. */
+/** For gw1_calls.ts: what a call before said is not this one's. */
 export function forgetFailure(): void {
   failureText = "";
 }
@@ -530,14 +530,11 @@ function followers(tag: u8): i32 {
 export type Decode = (out: Writer, frame: Bytes, aux: u32) => Code;
 export type Answer = (out: Writer, request: Reader, aux: u32) => Code;
 export type Take = (from: Reader) => Code;
-export type Give = (out: Writer) => Code;
 
 export let decodes: Decode | null = null;
 export let encodes: Answer | null = null;
 export let calls: Answer | null = null;
 export let starts: Take | null = null;
-export let saves: Give | null = null;
-export let loads: Take | null = null;
 
 /** Name the function that writes one item for a frame. */
 export function decoder(decode: Decode): void {
@@ -555,12 +552,6 @@ export function caller(call: Answer): void {
 export function starter(start: Take): void {
   starts = start;
 }
-/** Name the functions that carry state over a reload; the manifest says `[state] carry = true`. */
-export function carrier(save: Give, load: Take): void {
-  saves = save;
-  loads = load;
-}
-
 /** Bytes of one result; a manifest's max_output is the same where it is not said. Set it before the first call. */
 export let mostOutput: u32 = 1 << 20;
 export function limitOutput(bytes: u32): void {
