@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-PLUGIN_SOURCES := $(wildcard plugins/*/plugin.toml plugins/*/src/* plugins/sdk/c/*.h)
+PLUGIN_SOURCES := $(shell find plugins -path plugins/sdk/templates -prune -o -type f ! -name '*.wasm' ! -name '*.md' -print)
+PEER_PACKAGES := curl lld libstd-rust-dev-wasm32 rustc
 
 .PHONY: run test soak bench lint format docs setup peers plugins lock clean
 .DEFAULT_GOAL := run
@@ -55,9 +56,14 @@ $(VENV)/.plugins: $(VENV)/.run $(PLUGIN_SOURCES)
 	$(BIN)/gateway plugin build --all
 	@touch $@
 
-# Debian packages that tests talk to; tests name the one they miss.
+# Debian packages that tests use; tests name the one they miss.
 peers:
-	@true
+	@dpkg -s $(PEER_PACKAGES) >/dev/null 2>&1 || \
+	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(PEER_PACKAGES) >/dev/null; \
+	else \
+		echo "tests that need them are skipped; to run them: sudo apt-get install $(PEER_PACKAGES)"; \
+	fi
 
 # Pins every dependency with its hashes; no registry address is written.
 lock:
