@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.config import LATER, PREFIX, GatewayConfig, ProductEntry
 from gateway.listeners.tcp import TcpListenerConfig
+from gateway.notify.config import PluginChannelConfig
 from gateway.sinks.jsonl import JsonLinesConfig
 from gateway.wasm.stages import StageConfig
 
@@ -51,6 +52,8 @@ def _sections() -> Iterator[str]:
             yield from _section("listeners.NAME", TcpListenerConfig)
         elif field.name == "sinks":
             yield from _section("sinks.NAME", JsonLinesConfig)
+        elif field.name == "notify":
+            yield from _section("notify.NAME", PluginChannelConfig)
         elif field.name == "stages":
             yield from _section("stages.NAME", StageConfig)
         elif field.name == "products":
@@ -91,6 +94,9 @@ def _read(kind: type[msgspec.Struct]) -> tuple[str, dict[str, str]]:
     for keys, meaning in zip(rest[::2], rest[1::2], strict=True):
         for key in keys.split(", "):
             described[key] = " ".join(meaning.split())
+    for base in kind.__mro__[1:]:
+        if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
+            described = _read(base)[1] | described
     return " ".join(opening.split()).replace('`[listeners.NAME]` with `type = "tcp"`.', "A TCP listener."), described
 
 

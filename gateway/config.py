@@ -80,7 +80,7 @@ class ProductEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole configuration. `listeners` and `sinks` stay plain here: each kind of them knows its own keys."""
+    """The whole configuration. `listeners`, `sinks` and `notify` stay plain: each kind of them knows its own keys."""
 
     server: ServerConfig = ServerConfig()
     http: HttpConfig = HttpConfig()

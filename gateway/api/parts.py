@@ -18,6 +18,7 @@ from gateway.identity.access import Access
 from gateway.identity.logins import Logins
 from gateway.identity.model import AuditRepository
 from gateway.identity.users import Users
+from gateway.notify.model import ChannelStatus, Draft, Notification, NotificationFilter
 from gateway.rules.model import RuleStatus, SceneRepository, SceneRun, SceneStatus, Schedule
 from gateway.things.model import Command, Device, Product
 from gateway.things.normalise import Normaliser
@@ -170,6 +171,26 @@ class Schedules(Protocol):
         ...
 
 
+class Notifications(Protocol):
+    """What people are told, and the channels of the tenant `default`."""
+
+    def channels(self) -> list[ChannelStatus]:
+        """Every channel, without its secrets."""
+        ...
+
+    async def send(self, scope: Scope, draft: Draft) -> Notification:
+        """Queue, durably. Raises NotFound for the channel, Rejected, Conflict while its queue is full."""
+        ...
+
+    async def get(self, scope: Scope, notification_id: str) -> Notification:
+        """Raises NotFound."""
+        ...
+
+    async def list(self, scope: Scope, which: NotificationFilter, page: PageRequest) -> Page[Notification]:
+        """Notifications of the tenant, newest first."""
+        ...
+
+
 class ListenerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One listener. `counters` are totals since the start, by stable name."""
 
@@ -251,6 +272,7 @@ class Parts:
     scenes: Scenes
     scene_runs: SceneRepository
     schedules: Schedules
+    notifications: Notifications
     plugins: Plugins
     listeners: Listeners
     health: Health

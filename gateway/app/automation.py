@@ -1,4 +1,4 @@
-"""Alarms, rules, scenes and schedules, wired to traffic."""
+"""Alarms, rules, scenes and schedules, wired to traffic and to those who are to be told."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from gateway.core.bus import Bus
 from gateway.core.clock import Clock
 from gateway.core.metrics import Sample
 from gateway.core.tasks import Supervisor
+from gateway.notify.service import NotificationService
 from gateway.rules.host import RulesHost
 from gateway.rules.scenes import SceneHost
 from gateway.rules.schedule import Scheduler
@@ -30,9 +31,17 @@ class Automation:
     """What acts by itself on stored messages and on time."""
 
     def __init__(
-        self, loaded: Loaded, database: Database, bus: Bus, traffic: Traffic, supervisor: Supervisor, clock: Clock
+        self,
+        loaded: Loaded,
+        database: Database,
+        bus: Bus,
+        traffic: Traffic,
+        notifications: NotificationService,
+        supervisor: Supervisor,
+        clock: Clock,
     ) -> None:
         """Build; nothing runs yet."""
+        self.notifications = notifications
         self._bus = bus
         self._supervisor = supervisor
         self._clock = clock
@@ -40,7 +49,7 @@ class Automation:
         self.alarms = AlarmService(SqlAlarmRepository(database), bus, self._alarm_cleared)
         traffic.catalog.on_device_changed(self._device_changed)
         self.scene_rows = SqlSceneRepository(database)
-        self._effects = Effects(self.alarms, traffic.commands, traffic.plugins)
+        self._effects = Effects(self.alarms, traffic.commands, traffic.plugins, notifications)
         self._rules_config = msgspec.structs.replace(config.rules, directory=str(loaded.path(config.rules.directory)))
         scenes = msgspec.structs.replace(config.scenes, directory=str(loaded.path(config.scenes.directory)))
         self.scenes = SceneHost(scenes, supervisor, clock, self._effects, self.scene_rows)
@@ -67,6 +76,7 @@ class Automation:
         yield from self.alarms.samples()
         yield from self.rules.samples()
         yield from self.scenes.samples()
+        yield from self.notifications.samples()
 
     def _device_changed(self, device: Device, change: DeviceChange) -> None:
         if change == "deleted":

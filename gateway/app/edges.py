@@ -14,7 +14,15 @@ from gateway.core.bus import Bus
 from gateway.core.clock import Clock
 from gateway.core.metrics import Sample
 from gateway.core.tasks import Supervisor
-from gateway.extensions.discovery import extension_manager, installed, listener_kinds, sink_kinds, started, stopping
+from gateway.extensions.discovery import (
+    extension_manager,
+    installed,
+    listener_kinds,
+    notifier_kinds,
+    sink_kinds,
+    started,
+    stopping,
+)
 from gateway.extensions.hookspecs import Host
 
 
@@ -29,6 +37,7 @@ class Edges:
         self._sinks = SinkFleet(sink_kinds(self._manager), bus, supervisor, clock)
         kinds = listener_kinds(self._manager)
         self.listeners = ListenerFleet(kinds, traffic.framing_of, traffic.pipeline, supervisor, clock)
+        self.notifier_kinds = notifier_kinds(self._manager)
         self.extensions = installed(self._manager)
 
     async def open_sinks(self, stack: AsyncExitStack) -> None:

@@ -1,7 +1,8 @@
-"""What rules and scenes may do to the outside, wired to alarms, commands and plugins."""
+"""What rules and scenes may do to the outside, wired to alarms, commands, plugins and notifications."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from typing_extensions import override
@@ -10,7 +11,9 @@ from gateway.alarms.service import AlarmService
 from gateway.core.errors import GatewayError, NotReady, Rejected
 from gateway.core.flow import AlarmChange, StateDelta
 from gateway.core.scope import Scope
-from gateway.rules.model import RuleEffects
+from gateway.notify.model import Draft
+from gateway.notify.service import NotificationService
+from gateway.rules.model import Notice, RuleEffects
 from gateway.rules.scenes import SceneHost
 from gateway.things.commands import CommandService
 from gateway.wasm.plugins import PluginHost
@@ -20,13 +23,16 @@ _CALLABLE: Final = frozenset({"algo", "crypto", "parser", "report"})
 
 
 class Effects(RuleEffects):
-    """Alarms, commands and calls, in the name of the rule or scene that asked."""
+    """Alarms, commands, calls and notifications, in the name of the rule or scene that asked."""
 
-    def __init__(self, alarms: AlarmService, commands: CommandService, plugins: PluginHost) -> None:
+    def __init__(
+        self, alarms: AlarmService, commands: CommandService, plugins: PluginHost, notifications: NotificationService
+    ) -> None:
         """Wire them; `scenes` is set once there are any, for they need these effects themselves."""
         self._alarms = alarms
         self._commands = commands
         self._plugins = plugins
+        self._notifications = notifications
         self.scenes: SceneHost | None = None
 
     @override
@@ -53,7 +59,24 @@ class Effects(RuleEffects):
         return await self._plugins.call(plugin_id, args, timeout_s=timeout_s, most_bytes=most_bytes)
 
     @override
+    async def notify(self, notices: Sequence[Notice]) -> list[str]:
+        scope = Scope(notices[0].tenant_id, "rules", frozenset({"*"}))
+        outcomes = await self._notifications.send_all(scope, [_draft(notice) for notice in notices])
+        return [str(outcome) if isinstance(outcome, GatewayError) else "" for outcome in outcomes]
+
+    @override
     async def run_scene(self, tenant_id: str, scene: str, args: dict[str, Any], actor: str) -> None:
         if self.scenes is None:
             raise NotReady("scenes are not up yet")
         await self.scenes.run(Scope(tenant_id, actor, frozenset({"*"})), scene, args)
+
+
+def _draft(notice: Notice) -> Draft:
+    return Draft(
+        channel=notice.channel,
+        title=notice.title,
+        text=notice.text,
+        severity=notice.severity,
+        device_id=notice.device_id,
+        requested_by=notice.actor,
+    )

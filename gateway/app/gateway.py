@@ -22,6 +22,7 @@ from gateway.app.automation import Automation
 from gateway.app.desk import PluginDesk
 from gateway.app.edges import Edges
 from gateway.app.listeners import ListenerFleet
+from gateway.app.notifications import Notifications
 from gateway.app.products import declared_products
 from gateway.app.samples import Figures
 from gateway.app.traffic import Traffic
@@ -116,11 +117,13 @@ class Gateway:
             traffic = Traffic(loaded, data_dir, database, journal, bus, supervisor, clock)
             stack.callback(traffic.close)
             await traffic.load(declared_products(loaded))
-            automation = Automation(loaded, database, bus, traffic, supervisor, clock)
+            edges = Edges(loaded, traffic, bus, supervisor, clock)
+            notifications = Notifications(config, database, traffic.plugins, edges.notifier_kinds, supervisor, clock)
+            await notifications.start(stack)
+            automation = Automation(loaded, database, bus, traffic, notifications.service, supervisor, clock)
             await automation.start(stack)
             supervisor.start("retention", Retention(database, config.retention).run)
 
-            edges = Edges(loaded, traffic, bus, supervisor, clock)
             await edges.open_sinks(stack)
             stack.push_async_callback(traffic.drain, config.server.shutdown_s)
             stack.push_async_callback(edges.listeners.stop)

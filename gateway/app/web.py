@@ -74,6 +74,7 @@ def web_server(
         scenes=automation.scenes,
         scene_runs=automation.scene_rows,
         schedules=automation.schedules,
+        notifications=automation.notifications,
         plugins=plugins,
         listeners=listeners,
         health=health,

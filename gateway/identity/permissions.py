@@ -39,6 +39,8 @@ class Permission(enum.StrEnum):
     SCENE_MANAGE = "rules.scene.manage"
     SCHEDULE_LIST = "rules.schedule.list"
     SCHEDULE_MANAGE = "rules.schedule.manage"
+    NOTIFICATION_LIST = "notify.notification.list"
+    NOTIFICATION_MANAGE = "notify.notification.manage"
     ALARM_LIST = "alarms.alarm.list"
     ALARM_MANAGE = "alarms.alarm.manage"
 

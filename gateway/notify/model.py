@@ -22,7 +22,10 @@ Status: TypeAlias = Literal["queued", "sent", "failed", "expired"]
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody wants to be told, and by which channel. `link` is an address to open for more."""
+    """What somebody wants to be told, and by which channel.
+
+    link: an address to open for more. requested_by: who asks, where it is not the scope's actor.
+    """
 
     channel: str
     title: str
@@ -30,6 +33,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     severity: Severity = "info"
     device_id: str | None = None
     link: str = ""
+    requested_by: str = ""
 
 
 class Notification(msgspec.Struct, kw_only=True):

@@ -131,7 +131,7 @@ class NotificationService:
             severity=draft.severity,
             device_id=draft.device_id,
             link=draft.link,
-            requested_by=scope.actor,
+            requested_by=draft.requested_by or scope.actor,
             created_at_ms=self._clock.now_ms(),
         )
 

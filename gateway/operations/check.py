@@ -12,12 +12,13 @@ from msgspec.structs import replace
 from gateway.api.config import HttpConfig
 from gateway.api.server import tls_context
 from gateway.app.listeners import Entry, read_entry
+from gateway.app.notifications import read_channel
 from gateway.app.products import declared_products
 from gateway.app.sinks import read_sink
 from gateway.config import GatewayConfig, Loaded
 from gateway.core.clock import SystemClock
 from gateway.core.errors import ConfigError, GatewayError
-from gateway.extensions.discovery import extension_manager, listener_kinds, sink_kinds
+from gateway.extensions.discovery import extension_manager, listener_kinds, notifier_kinds, sink_kinds
 from gateway.framing.spec import FramingSpec
 from gateway.listeners.tls import TlsConfig, server_context
 from gateway.rules.check import check_rules, check_scenes
@@ -78,6 +79,12 @@ def _edges(config: GatewayConfig, framing_of: Callable[[str], FramingSpec | None
             yield _listener(name, read_entry(name, entry, kinds, framing_of))
         except GatewayError as failure:
             yield Finding(ok=False, what=f"listener {name}", detail=str(failure))
+    for name, entry in config.notify.items():
+        try:
+            read_channel(name, entry, notifier_kinds(extensions))
+            yield Finding(ok=True, what=f"channel {name}")
+        except GatewayError as failure:
+            yield Finding(ok=False, what=f"channel {name}", detail=str(failure))
     for name, entry in config.sinks.items():
         try:
             read_sink(name, entry, sink_kinds(extensions))

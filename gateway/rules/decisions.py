@@ -1,4 +1,4 @@
-"""What an answer of the worker means: state to remember, alarms, commands, log lines, and faults to book.
+"""What an answer of the worker means: state to remember, alarms, commands, notices, log lines, and faults to book.
 
 Knows no process: the host tells it what was answered to which items.
 """
@@ -6,6 +6,7 @@ Knows no process: the host tells it what was answered to which items.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -16,7 +17,7 @@ from gateway.core.log import safe_text
 from gateway.core.tasks import Supervisor
 from gateway.rules.batches import Batches, Subject
 from gateway.rules.config import RulesConfig
-from gateway.rules.model import RuleEffects
+from gateway.rules.model import Notice, RuleEffects
 from gateway.rules.outbox import Outbox
 from gateway.rules.rulebook import Rule, Rulebook
 from gateway.rules.wire import (
@@ -26,6 +27,7 @@ from gateway.rules.wire import (
     Fault,
     KnownState,
     LogLine,
+    Notify,
     RaiseAlarm,
     RunScene,
     SendCommand,
@@ -34,6 +36,13 @@ from gateway.rules.wire import (
 )
 
 log = structlog.get_logger(__name__)
+
+
+class _Effects(NamedTuple):
+    """What the calls of one answer want written, in their order."""
+
+    changes: list[AlarmChange]
+    notices: list[Notice]
 
 
 class Decisions:
@@ -68,20 +77,22 @@ class Decisions:
             if rule is not None:
                 rule.status.evaluated += calls
         deltas = [delta for state in answer.states if (delta := self._remember(state)) is not None]
-        changes: list[AlarmChange] = []
+        effects = _Effects([], [])
         for outcome in answer.outcomes:
             rule = self._book.by_id(outcome.rule)
             if rule is None:
                 continue
             self.log_lines_dropped += outcome.dropped_lines
             if outcome.actions is not None:
-                self._act(rule, items[outcome.item], outcome.actions, changes)
+                self._act(rule, items[outcome.item], outcome.actions, effects)
         for fault in answer.faults:
             self._fault(fault, items[fault.item])
-        if changes:
-            await self._outbox.put(changes, deltas)
+        if effects.changes:
+            await self._outbox.put(effects.changes, deltas)
         else:
             self._outbox.keep(deltas)
+        if effects.notices:
+            await self._outbox.tell(effects.notices)
 
     def strike(self, rule: Rule, text: str) -> None:
         """Book a hang, crash or overrun."""
@@ -100,16 +111,16 @@ class Decisions:
         self._book.remember(rule, state.device, state.data)
         return StateDelta(self._book.tenant_id, rule.name, state.device, data)
 
-    def _act(self, rule: Rule, item: Subject, encoded: bytes, changes: list[AlarmChange]) -> None:
+    def _act(self, rule: Rule, item: Subject, encoded: bytes, effects: _Effects) -> None:
         try:
             actions = actions_decoder.decode(encoded)
         except msgspec.MsgspecError as failure:
             self.strike(rule, f"actions: {failure}")
             return
         for action in actions:
-            self._do(rule, item, action, changes)
+            self._do(rule, item, action, effects)
 
-    def _do(self, rule: Rule, item: Subject, action: Action, changes: list[AlarmChange]) -> None:
+    def _do(self, rule: Rule, item: Subject, action: Action, effects: _Effects) -> None:
         # The gateway's time: lists and retention go by it, and a device's clock may be decades off.
         at_ms = item.received_at_ms if isinstance(item, Message) else item.at_ms
         device = item.device_id or ""
@@ -117,9 +128,14 @@ class Decisions:
             case RaiseAlarm() | ClearAlarm() if self._batches.gone(rule.id, device):
                 return
             case RaiseAlarm(severity, message, data):
-                changes.append(AlarmChange("raise", item.tenant_id, device, rule.name, at_ms, severity, message, data))
+                raised = AlarmChange("raise", item.tenant_id, device, rule.name, at_ms, severity, message, data)
+                effects.changes.append(raised)
             case ClearAlarm():
-                changes.append(AlarmChange("clear", item.tenant_id, device, rule.name, at_ms))
+                effects.changes.append(AlarmChange("clear", item.tenant_id, device, rule.name, at_ms))
+            case Notify(channel, title, text, severity):
+                actor = f"rule:{rule.name}"
+                notice = Notice(item.tenant_id, actor, channel, title, text, severity, item.device_id)
+                effects.notices.append(notice)
             case SendCommand():
                 self._command(rule, item.tenant_id, action)
             case RunScene():
@@ -132,7 +148,7 @@ class Decisions:
         if rule is None:
             return
         if fault.actions is not None:
-            self._act(rule, item, fault.actions, [])  # log lines: a call that failed has no other effects
+            self._act(rule, item, fault.actions, _Effects([], []))  # log lines: a call that failed has no other effects
         if not fault.overrun:
             self._book.failed(rule, fault.text)
             return

@@ -28,7 +28,7 @@ from gateway.core.tasks import Supervisor
 from gateway.rules.batches import Batches, Subject
 from gateway.rules.config import RulesConfig
 from gateway.rules.decisions import Decisions
-from gateway.rules.model import RuleEffects, RuleStatus
+from gateway.rules.model import Notice, RuleEffects, RuleStatus
 from gateway.rules.outbox import Outbox
 from gateway.rules.plugin_calls import PluginCalls
 from gateway.rules.process import WorkerLost, WorkerProcess
@@ -85,7 +85,7 @@ class RulesHost:
         self._folder = ScriptFolder(Path(config.directory), config.files, config.limits.source_bytes)
         self._worker = WorkerProcess("rules", ServeRules(config))
         self._book = Rulebook(config, clock, DEFAULT_TENANT, initial_state)
-        self._outbox = Outbox(effects, config.outbox, config.keep_s)
+        self._outbox = Outbox(effects, config.outbox, config.keep_s, self._not_told)
         self._batches = Batches(config, self._book, clock)
         self._decisions = Decisions(config, self._book, self._batches, self._outbox, effects, supervisor)
         self._plugins = PluginCalls(effects, config.plugin_bytes)
@@ -96,6 +96,7 @@ class RulesHost:
         self._events = bus.events.subscribe("rules", config.queue_events, Overflow.DROP_OLDEST, self._book.wants_event)
         self._lanes = (_Lane(self._messages), _Lane(self._events))
         self.skipped = 0
+        self.notices_refused = 0
 
     # What the outside sees -------------------------------------------------------------------------------------------
 
@@ -158,6 +159,7 @@ class RulesHost:
             ),
             ("gateway_rules_effects_retries_total", "Writes of effects tried again.", self._outbox.retries),
             ("gateway_rules_effects_refused_total", "Alarm changes that storage refused.", self._outbox.refused),
+            ("gateway_rules_notifications_refused_total", "Notifications refused to rules.", self.notices_refused),
             ("gateway_rules_plugin_calls_total", "Calls of plugins by rules.", self._plugins.made),
             ("gateway_rules_plugin_failures_total", "Those that gave no answer.", self._plugins.failed),
         ):
@@ -211,6 +213,12 @@ class RulesHost:
         await self._outbox.drain(_STOP_S)
         await self._supervisor.stop_part("rules-outbox")
         await self._worker.stop()
+
+    def _not_told(self, notice: Notice, why: str) -> None:
+        self.notices_refused += 1
+        rule = self._book.named(notice.actor.removeprefix("rule:"))
+        if rule is not None:
+            self._book.failed(rule, f"notify {safe_text(notice.channel)}: {why}")
 
     # Files -----------------------------------------------------------------------------------------------------------
 

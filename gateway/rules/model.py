@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
 
-from gateway.core.flow import AlarmChange, StateDelta
+from gateway.core.flow import AlarmChange, Severity, StateDelta
 from gateway.core.scope import Scope
 from gateway.things.ports import Page, PageRequest
 
@@ -73,6 +74,18 @@ class Schedule(msgspec.Struct, kw_only=True):
     next_run_at_ms: int | None = None
 
 
+class Notice(msgspec.Struct, frozen=True):
+    """What a rule or scene wants people to be told. `actor` is `rule:<name>` or `scene:<name>`."""
+
+    tenant_id: str
+    actor: str
+    channel: str
+    title: str
+    text: str = ""
+    severity: Severity = "info"
+    device_id: str | None = None
+
+
 class RuleEffects(Protocol):
     """What rules and scenes may do to the outside; the composition root wires it to alarms and commands."""
 
@@ -90,6 +103,13 @@ class RuleEffects(Protocol):
         """Call a plugin that rules and scenes may call; its answer has at most `most_bytes` of MessagePack.
 
         Raises GatewayError, saying why there is no answer.
+        """
+        ...
+
+    async def notify(self, notices: Sequence[Notice]) -> list[str]:
+        """Queue notifications of one tenant, durably; returns of each, in order, why it was refused, or "".
+
+        Raises StorageFailed or NotReady with none of them queued: ask again.
         """
         ...
 

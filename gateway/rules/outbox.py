@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 import structlog
 
 from gateway.core.errors import GatewayError, NotReady, StorageFailed
 from gateway.core.flow import AlarmChange, StateDelta
-from gateway.rules.model import RuleEffects
+from gateway.rules.model import Notice, RuleEffects
 
 log = structlog.get_logger(__name__)
 
@@ -19,21 +21,36 @@ _STATES_AT_ONCE = 1000
 """State changes written in one transaction, so that alarms never wait long for it."""
 
 Key = tuple[str, str, str]
-Batch = tuple[list[AlarmChange], list[StateDelta]]
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """What is written in one transaction: alarm changes with states, or notices."""
+
+    changes: list[AlarmChange] = field(default_factory=list)
+    deltas: list[StateDelta] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
 
 
 class Outbox:
-    """Alarm changes leave at once with the state of the same batch; state alone waits for company.
+    """Alarm changes leave at once with the state of the same batch, notices after them; state alone waits for company.
 
-    Alarms are never dropped: when `most` batches wait, whoever puts waits too.
+    Nothing is dropped: when `most` batches wait, whoever puts waits too.
     """
 
-    def __init__(self, effects: RuleEffects, most: int, keep_s: float) -> None:
-        """Be empty."""
+    def __init__(
+        self,
+        effects: RuleEffects,
+        most: int,
+        keep_s: float,
+        on_refused: Callable[[Notice, str], None] = lambda _notice, _why: None,
+    ) -> None:
+        """Be empty; `on_refused` hears of every notice that nobody will be told, and why."""
         self._effects = effects
+        self._on_refused = on_refused
         self._keep_s = keep_s
-        self._batches: deque[Batch] = deque()
-        self._arriving: list[Batch] = []
+        self._batches: deque[_Batch] = deque()
+        self._arriving: list[_Batch] = []
         self._states: dict[Key, StateDelta] = {}
         self._room = asyncio.Semaphore(most)
         self._wake = asyncio.Event()
@@ -55,13 +72,19 @@ class Outbox:
 
     async def put(self, changes: list[AlarmChange], deltas: list[StateDelta]) -> None:
         """Queue alarm changes with the states that belong to them; waits while full."""
-        batch = changes, deltas
+        await self._enter(_Batch(changes, deltas))
+
+    async def tell(self, notices: list[Notice]) -> None:
+        """Queue notices; waits while full."""
+        await self._enter(_Batch(notices=notices))
+
+    async def _enter(self, batch: _Batch) -> None:
         self._arriving.append(batch)
         try:
             await self._room.acquire()
         finally:
             self._arriving = [each for each in self._arriving if each is not batch]
-        for delta in deltas:
+        for delta in batch.deltas:
             self._states.pop((delta.tenant_id, delta.rule, delta.device_id), None)
         self._batches.append(batch)
         self._busy()
@@ -69,20 +92,22 @@ class Outbox:
     def forget_states(self, tenant_id: str, device_id: str, rules: list[str]) -> None:
         """Write no state of these rules and this device that waits, but that they remember nothing."""
         gone = {(tenant_id, rule, device_id) for rule in rules}
-        for _, deltas in (*self._batches, *self._arriving):
-            deltas[:] = [each for each in deltas if (each.tenant_id, each.rule, each.device_id) not in gone]
+        for batch in (*self._batches, *self._arriving):
+            batch.deltas[:] = [each for each in batch.deltas if (each.tenant_id, each.rule, each.device_id) not in gone]
         self.keep([StateDelta(tenant_id, rule, device_id, {}) for rule in rules])
 
     def forget_alarms(self, tenant_id: str, device_id: str) -> None:
         """Change no alarm of a device."""
-        for changes, _ in (*self._batches, *self._arriving):
-            changes[:] = [each for each in changes if (each.tenant_id, each.device_id) != (tenant_id, device_id)]
+        for batch in (*self._batches, *self._arriving):
+            batch.changes[:] = [
+                each for each in batch.changes if (each.tenant_id, each.device_id) != (tenant_id, device_id)
+            ]
 
     async def run(self) -> None:
         """Write for ever; a supervised part. A batch leaves the queue after it was written, never before."""
         while True:
             if self._batches:
-                await self._write(*self._batches[0])
+                await self._write(self._batches[0])
                 self._batches.popleft()
                 self._room.release()
             elif self._states:
@@ -118,24 +143,37 @@ class Outbox:
 
     async def _write_states(self) -> None:
         chosen = dict(list(self._states.items())[:_STATES_AT_ONCE])
-        await self._write([], list(chosen.values()))
+        await self._write(_Batch(deltas=list(chosen.values())))
         for key, delta in chosen.items():
             if self._states.get(key) is delta:
                 del self._states[key]
 
-    async def _write(self, changes: list[AlarmChange], deltas: list[StateDelta]) -> None:
+    async def _write(self, batch: _Batch) -> None:
+        if batch.notices:
+            await self._retried(lambda: self._tell(batch.notices))
+            return
+        try:
+            await self._retried(lambda: self._effects.apply(batch.changes, batch.deltas))
+        except GatewayError as failure:
+            self.refused += len(batch.changes)
+            alarms, states = len(batch.changes), len(batch.deltas)
+            log.error("effects of rules refused", alarms=alarms, states=states, error=str(failure))
+
+    async def _tell(self, notices: list[Notice]) -> None:
+        for notice, refusal in zip(notices, await self._effects.notify(notices), strict=True):
+            if refusal:
+                self._on_refused(notice, refusal)
+
+    async def _retried(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Write, however long the database refuses."""
         delay_s = _FIRST_RETRY_S
         while True:
             try:
-                await self._effects.apply(changes, deltas)
+                await write()
             except (StorageFailed, NotReady) as failure:
                 self.retries += 1
                 log.error("effects of rules wait for the database", retry_in_s=delay_s, error=str(failure))
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, _MOST_RETRY_S)
-            except GatewayError as failure:
-                self.refused += len(changes)
-                log.error("effects of rules refused", alarms=len(changes), states=len(deltas), error=str(failure))
-                return
             else:
                 return

@@ -16,18 +16,18 @@ import msgspec
 import structlog
 
 from gateway.core.clock import Clock
-from gateway.core.errors import Conflict, NotFound, NotReady, Rejected, StorageFailed
+from gateway.core.errors import Conflict, GatewayError, NotFound, NotReady, Rejected, StorageFailed
 from gateway.core.ids import new_id
 from gateway.core.log import safe_text
 from gateway.core.metrics import Sample
 from gateway.core.scope import DEFAULT_TENANT, Scope
 from gateway.core.tasks import Supervisor
 from gateway.rules.config import ScenesConfig
-from gateway.rules.model import RuleEffects, SceneRepository, SceneRun, SceneStatus
+from gateway.rules.model import Notice, RuleEffects, SceneRepository, SceneRun, SceneStatus
 from gateway.rules.plugin_calls import PluginCalls
 from gateway.rules.process import WorkerLost
 from gateway.rules.scene_scripts import SceneScripts
-from gateway.rules.wire import AskPlugin, SendCommand, Slice, asked_decoder, encoder
+from gateway.rules.wire import Asked, AskPlugin, Notify, SendCommand, Slice, asked_decoder, encoder
 
 log = structlog.get_logger(__name__)
 
@@ -270,11 +270,14 @@ class SceneHost:
         """Do what a run asks for; what comes of it, whatever it is, goes back to the run, or ends it."""
         answer: bytes | None = None
         try:
-            asked = asked_decoder.decode(packed)
-            if isinstance(asked, SendCommand):
-                answer = await self._command(live, asked)
-            else:
-                answer = await self._plugin(asked)
+            asked: Asked = asked_decoder.decode(packed)
+            match asked:
+                case SendCommand():
+                    answer = await self._command(live, asked)
+                case AskPlugin():
+                    answer = await self._plugin(asked)
+                case Notify():
+                    answer = await self._notify(live, asked)
         finally:
             if answer is None:
                 live.end(("failed", "the gateway could not do what the scene asked for; its log says why"))
@@ -294,6 +297,15 @@ class SceneHost:
 
     async def _plugin(self, asked: AskPlugin) -> bytes:
         return await self._plugins.answer(asked.plugin, asked.args, asked.timeout_s or self.config.plugin_timeout_s)
+
+    async def _notify(self, live: _Live, asked: Notify) -> bytes:
+        actor = f"scene:{live.run.scene}"
+        notice = Notice(live.run.tenant_id, actor, asked.channel, asked.title, asked.text, asked.severity)
+        try:
+            (refusal,) = await self._effects.notify([notice])
+        except GatewayError as failure:
+            refusal = str(failure)
+        return encoder.encode({"status": "refused" if refusal else "queued", "error": refusal})
 
     def _blame(self, lost: WorkerLost) -> str:
         if lost.hung:

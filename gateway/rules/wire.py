@@ -211,6 +211,15 @@ class RunScene(msgspec.Struct, tag_field="type", tag="scene"):
     args: dict[str, Any] = {}
 
 
+class Notify(msgspec.Struct, tag_field="type", tag="notify"):
+    """`notify{...}` of a rule, `notify(channel, {...})` of a scene."""
+
+    channel: str
+    title: str
+    text: str = ""
+    severity: Severity = "info"
+
+
 class AskPlugin(msgspec.Struct, tag_field="type", tag="plugin"):
     """`plugin.call(...)` of a scene."""
 
@@ -226,10 +235,10 @@ class LogLine(msgspec.Struct, tag_field="type", tag="log"):
     text: str
 
 
-Action: TypeAlias = RaiseAlarm | ClearAlarm | SendCommand | RunScene | LogLine
+Action: TypeAlias = RaiseAlarm | ClearAlarm | SendCommand | RunScene | Notify | LogLine
 
 
-Asked: TypeAlias = SendCommand | AskPlugin
+Asked: TypeAlias = SendCommand | AskPlugin | Notify
 
 
 class Declared(msgspec.Struct):

@@ -83,6 +83,7 @@ async def test_sql_in_any_string_is_only_a_string(database: Database, text: str)
             ("/alarms", "device_id"),
             ("/audit", "actor"),
             ("/audit", "entity"),
+            ("/notifications", "channel"),
             ("/devices/d1/history", "property"),
             ("/devices/d1/events", "types"),
         ):
@@ -119,6 +120,8 @@ async def test_every_list_sorts_by_what_it_says_it_sorts_by(database: Database) 
             "/scenes/locate/runs": ("started_at", "status"),
             "/schedules": ("id", "scene", "created_at"),
             "/listeners": ("name", "type"),
+            "/notifications": ("created_at", "channel", "status"),
+            "/notifications/channels": ("name", "state"),
             "/plugins": ("id", "state"),
         }.items():
             for name in names:

@@ -9,6 +9,7 @@ from gateway.api.routes import LOGIN, PREFIX, ROUTES
 from gateway.api.views import Door, Resource
 from gateway.core.scope import system_scope
 from gateway.identity.permissions import Permission
+from gateway.notify.model import Notification
 from gateway.rules.model import Schedule
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -26,6 +27,7 @@ NAMES = {
     "scene": "locate",
     "run_id": "r0",
     "schedule_id": "s0",
+    "notification_id": "n0",
 }
 BODIES: dict[str, Any] = {
     "/auth/login": {"username": "nobody", "password": "x"},
@@ -43,6 +45,7 @@ BODIES: dict[str, Any] = {
     "/plugins/{plugin_id}/grants": {"caps": ["wasi"]},
     "/plugins/{plugin_id}/activate": {"version": "1.0.0"},
     "/plugins/{plugin_id}/shadow": {"version": "1.0.0"},
+    "/notifications": {"channel": "ops", "title": "t"},
     "/schedules": {"scene": "locate", "cron": "* * * * *"},
 }
 
@@ -74,6 +77,8 @@ async def everything(api: ApiBench, tenant_id: str = "default") -> str:
     await api.parts.scenes.run(scope, "locate", {})
     await api.parts.schedules.create(scope, Schedule(id="s0", tenant_id=tenant_id, scene="locate", cron="* * * * *"))
     await api.plugins.shadow("bytes", "1.0.0", 1)
+    note = Notification(id="n0", tenant_id=tenant_id, channel="ops", title="t", text="x")
+    await api.notify.rows.add_notifications(scope, [note])
     api.event(tenant_id=tenant_id)
     return await api.with_alarm(tenant_id)
 
@@ -193,6 +198,7 @@ async def test_hostile_text_in_every_query_parameter_is_text(api: ApiBench, text
         "/devices/d1/events": ("types", "sort"),
         "/devices/d1/history": ("property", "from", "to", "agg", "interval", "sort"),
         "/users": ("sort",),
+        "/notifications": ("status", "channel", "sort"),
         "/stream": ("device",),
     }
     for path, names in lists.items():

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 from fakes.identity_fakes import CHEAP, IdentityRoom
 from fakes.memory import MemoryAlarms, MemoryDevices, MemoryProducts, MemoryScenes, MemoryStore, page_of
+from fakes.notify_fakes import MemoryNotifications, NotifyRoom
 from fakes.plugins_port import FakePlugins
 
 from gateway.alarms.service import AlarmService
@@ -29,6 +30,7 @@ from gateway.storage.audit import SqlAuditRepository
 from gateway.storage.database import Database
 from gateway.storage.devices import SqlDeviceRepository
 from gateway.storage.history import SqlHistoryRepository
+from gateway.storage.notifications import SqlNotificationRepository
 from gateway.storage.products import SqlProductRepository
 from gateway.storage.scenes import SqlSceneRepository
 from gateway.storage.users import SqlTokenRepository, SqlUserRepository
@@ -241,6 +243,8 @@ class ApiBench:
         alarm_rows = MemoryAlarms(self.store) if database is None else SqlAlarmRepository(database)
         self.alarms = AlarmService(alarm_rows, self.bus)
         self.plugins: Any = FakePlugins()
+        note_rows = MemoryNotifications() if database is None else SqlNotificationRepository(database)
+        self.notify = NotifyRoom(note_rows, self.identity.clock)
         self.sample_list: list[Sample] = []
         self.parts = Parts(
             clock=self.identity.clock,
@@ -257,6 +261,7 @@ class ApiBench:
             scenes=FakeScenes(self.scene_rows),
             scene_runs=self.scene_rows,
             schedules=FakeSchedules(self.scene_rows),
+            notifications=self.notify.service,
             plugins=self.plugins,
             listeners=FakeListeners(),
             health=self.health,

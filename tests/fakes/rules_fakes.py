@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import isawaitable
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from gateway.core.flow import AlarmChange, Event, Message, StateDelta
 from gateway.core.tasks import Supervisor
 from gateway.rules.config import RulesConfig, SandboxLimits
 from gateway.rules.host import RulesHost
-from gateway.rules.model import RuleEffects, RuleStatus
+from gateway.rules.model import Notice, RuleEffects, RuleStatus
 
 QUICK = SandboxLimits(budget=300_000, cpu_ms=60, kill_after_ms=300)
 
@@ -47,6 +47,7 @@ class RecordingEffects(RuleEffects):
         self.plugins: dict[str, Callable[..., Any]] = {}
         self.plugin_calls: list[tuple[str, dict[str, Any], float]] = []
         self.scenes: list[tuple[str, dict[str, Any], str]] = []
+        self.notices: list[Notice] = []
         self.hold = asyncio.Event()
         self.hold.set()
 
@@ -68,6 +69,13 @@ class RecordingEffects(RuleEffects):
             raise NotFound(f"no plugin {plugin_id!r}")
         answer = self.plugins[plugin_id](args)
         return await answer if isawaitable(answer) else answer
+
+    async def notify(self, notices: Sequence[Notice]) -> list[str]:
+        if self.failures:
+            raise self.failures.pop(0)
+        taken = [notice for notice in notices if notice.channel != "missing"]
+        self.notices += taken
+        return ["" if notice in taken else "no channel missing" for notice in notices]
 
     async def run_scene(self, tenant_id: str, scene: str, args: dict[str, Any], actor: str) -> None:
         if scene == "missing":

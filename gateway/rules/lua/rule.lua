@@ -1,4 +1,4 @@
--- What a rule file may say: `rule`, `on`, `alarm`, `device`, `scene`, `plugin`, `log`, `now`; and the calls by which the
+-- What a rule file may say: `rule`, `on`, `alarm`, `device`, `scene`, `notify`, `plugin`, `log`, `now`; and the calls by which the
 -- worker drives it.
 local env, bounded, encode, decode, line, max_state, max_actions, max_action_bytes, max_lines, line_room,
   packed, told, call_plugin, max_plugin_calls = ...
@@ -22,10 +22,11 @@ local function options(value, name, allowed)
   return value
 end
 
-local function word(value, what, fallback)
+local function word(value, what, fallback, most)
   if value == nil and fallback ~= nil then return fallback end
-  if type(value) ~= "string" or #value > 1000 or not utf8.len(value) then
-    error(what .. " must be text of at most 1000 bytes", 3)
+  most = most or 1000
+  if type(value) ~= "string" or #value > most or not utf8.len(value) then
+    error(format("%s must be text of at most %d bytes", what, most), 3)
   end
   return value
 end
@@ -122,6 +123,17 @@ env.scene = {
     act { type = "scene", name = name, args = args }
   end,
 }
+
+local TEXT_BYTES <const> = 8000 -- a notification's text; services take little more
+
+function env.notify(given)
+  given = options(given, "notify", { channel = true, title = true, text = true, severity = true })
+  local severity = given.severity or "info"
+  if not SEVERITIES[severity] then error("notify: severity is one of info, warning, minor, major, critical", 2) end
+  local channel, title = word(given.channel, "notify: channel"), word(given.title, "notify: title")
+  local text = word(given.text, "notify: text", "", TEXT_BYTES)
+  act { type = "notify", channel = channel, title = title, text = text, severity = severity }
+end
 
 -- Waits for the plugin: what it gives is at hand in the same call of the rule.
 env.plugin = {

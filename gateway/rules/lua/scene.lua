@@ -1,5 +1,5 @@
--- What a scene file may say: `scene`, `run`, `command`, `plugin`, `report`, `wait`, `log`, `now`; and the calls by which
--- the worker drives its runs, each a coroutine.
+-- What a scene file may say: `scene`, `run`, `command`, `notify`, `plugin`, `report`, `wait`, `log`, `now`; and the calls
+-- by which the worker drives its runs, each a coroutine.
 local env, bounded, watched, encode, decode, line, max_wait_s, max_args, max_lines, line_room, packed, told = ...
 
 local error, type, next, rawget = error, type, next, rawget
@@ -55,6 +55,25 @@ function env.command(device, name, args, timeout)
   local timeout_s = seconds_of(timeout, "command", 3600)
   local request = { type = "command", device = device, name = name, args = args, timeout_s = timeout_s }
   return decode(ask("command", "ask", encode(request, max_args, "command")))
+end
+
+local NOTICE <const> = { title = true, text = true, severity = true }
+local SEVERITIES <const> = { info = true, warning = true, minor = true, major = true, critical = true }
+
+function env.notify(channel, given)
+  if type(channel) ~= "string" or type(given) ~= "table" then
+    error("notify takes a channel and a table, as in notify('ops', {title = ...})", 2)
+  end
+  for key, value in next, given do
+    if not NOTICE[key] then error(format("notify: unknown field '%s'", key), 2) end
+    if type(value) ~= "string" then error(format("notify: %s must be text", key), 2) end
+  end
+  if not given.title then error("notify: title is missing", 2) end
+  if given.severity and not SEVERITIES[given.severity] then
+    error("notify: severity is one of info, warning, minor, major, critical", 2)
+  end
+  local request = { type = "notify", channel = channel, title = given.title, text = given.text, severity = given.severity }
+  return decode(ask("notify", "ask", encode(request, max_args, "notify")))
 end
 
 env.plugin = {
