@@ -19,3 +19,14 @@ def cjt188(control: int, data: bytes = b"", address: str = "78330011223344", kin
     """A frame without preamble. `address` has 14 hex digits, the maker's four first; `kind` is the meter type."""
     body = b"\x68" + bytes((kind,)) + bytes.fromhex(address)[::-1] + bytes((control, len(data))) + data
     return body + bytes((sum(body) & 0xFF, 0x16))
+
+
+def modbus_rtu(unit_id: int, function: int, data: bytes = b"") -> bytes:
+    """A frame with its CRC: polynomial A001H, low byte first (Modbus over Serial Line V1.02, 6.2.2)."""
+    body = bytes((unit_id, function)) + data
+    crc = 0xFFFF
+    for byte in body:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0xA001 if crc & 1 else 0)
+    return body + crc.to_bytes(2, "little")

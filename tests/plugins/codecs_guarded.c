@@ -3,7 +3,8 @@
  * Feeds damaged frames and requests to a codec, each ending where a page ends behind which nothing may be read.
  * In Wasm a read past a frame finds other data and goes unnoticed; here it ends the process.
  *
- * guarded <seeds> <frames> <rounds> <start>: seeds are (u32le length, bytes), the first <frames> are for gw_decode.
+ * guarded <seeds> <frames> <rounds> <start>: seeds are (u32le length, bytes), the first <frames> are for gw_decode, the
+ * last is what gw_init gets; damaged, it must be refused or taken, too.
  * SEAL says how a damaged frame is made sound again, so that damage gets past the envelope: 0 not at all, 1 a sum in the
  * last byte but one and a length at LENGTH_AT, 2 a Modbus CRC.
  */
@@ -19,6 +20,8 @@ int64_t gw_decode(uintptr_t ptr, uint32_t len, uint32_t aux);
 int64_t gw_encode(uintptr_t ptr, uint32_t len, uint32_t aux);
 #ifdef STARTS
 int32_t gw_init(uintptr_t ptr, uint32_t len);
+#else
+#define gw_init(ptr, len) 0
 #endif
 int64_t gw_now_ms(void) { return 1767225600000; }
 
@@ -83,25 +86,28 @@ static void seal(uint8_t *frame, uint32_t len) {
 
 int main(int argc, char **argv) {
     if (argc != 5) return 2;
-    int count = load(argv[1]), frames = atoi(argv[2]);
+    int count = load(argv[1]) - 1, frames = atoi(argv[2]);
     long rounds = atol(argv[3]), given = 0;
     state = strtoull(argv[4], NULL, 10) | 1;
     uint8_t *pages = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (count < frames || frames < 1 || pages == MAP_FAILED || mprotect(pages + PAGE, PAGE, PROT_NONE)) return 2;
+    if (gw_init((uintptr_t)seeds[count], lens[count])) return 3;
     for (long round = 0; round < rounds; round++) {
         static uint8_t data[2 * SEED_BYTES];
-        int encodes = count > frames && draw(4) == 0;
-        int seed = encodes ? frames + (int)draw((uint32_t)(count - frames)) : (int)draw((uint32_t)frames);
+        int starts = draw(64) == 0, encodes = count > frames && draw(4) == 0;
+        int seed = starts ? count : encodes ? frames + (int)draw((uint32_t)(count - frames)) : (int)draw((uint32_t)frames);
         memcpy(data, seeds[seed], lens[seed]);
         uint32_t len = damage(data, lens[seed]);
-        if (!encodes) seal(data, len);
+        if (!encodes && !starts) seal(data, len);
         uint8_t *at = pages + PAGE - len;
         memcpy(at, data, len);
+        if (starts) {
+            (void)gw_init((uintptr_t)at, len);
+            if (gw_init((uintptr_t)seeds[count], lens[count])) return 3;
+            continue;
+        }
         int64_t result = encodes ? gw_encode((uintptr_t)at, len, 0) : gw_decode((uintptr_t)at, len, draw(40));
         given += result >> 32 != 0;
-#ifdef STARTS
-        if (encodes && draw(8) == 0) gw_init((uintptr_t)at, len);
-#endif
     }
     printf("%ld\n", given);
     return 0;
