@@ -24,6 +24,7 @@ from gateway.extensions.discovery import (
     stopping,
 )
 from gateway.extensions.hookspecs import Host
+from gateway.wasm.slot import Notice
 
 
 class Edges:
@@ -32,6 +33,7 @@ class Edges:
     def __init__(self, loaded: Loaded, traffic: Traffic, bus: Bus, supervisor: Supervisor, clock: Clock) -> None:
         """Find the extensions; nothing is open yet."""
         self._loaded = loaded
+        self._plugins = traffic.plugins
         self._host = Host(__version__, bus, supervisor, clock)
         self._manager = extension_manager()
         self._sinks = SinkFleet(sink_kinds(self._manager), bus, supervisor, clock)
@@ -49,8 +51,14 @@ class Edges:
         """Open the declared listeners and tell the extensions; `stack` tells them of the end."""
         config = self._loaded.config
         await self.listeners.reconcile(config.listeners, config.server.bind)
+        self._plugins.on_notice(self._plugin_changed)
         stack.push_async_callback(stopping, self._manager)
         await started(self._manager, self._host)
+
+    def _plugin_changed(self, notice: Notice) -> None:
+        """Cut frames as a plugin's new version wants them."""
+        if notice.data.get("framing_changed"):
+            self._host.supervisor.spawn("framing", self.listeners.read_framings())
 
     def samples(self) -> Iterator[Sample]:
         """Figures for `/metrics`."""

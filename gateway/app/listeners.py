@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+import structlog
 from typing_extensions import override
 
 from gateway.api.parts import Listeners, ListenerStatus
@@ -18,6 +20,8 @@ from gateway.core.tasks import Supervisor
 from gateway.extensions.hookspecs import ListenerKind
 from gateway.framing.spec import FramingSpec, NoneSpec, framing_spec
 from gateway.listeners.connection import FrameSink
+
+log = structlog.get_logger(__name__)
 
 
 class Entry(NamedTuple):
@@ -76,18 +80,34 @@ class ListenerFleet(Listeners):
         self._supervisor = supervisor
         self._clock = clock
         self._running: dict[str, _Running] = {}
+        self._changing = asyncio.Lock()
 
     async def reconcile(self, declared: Mapping[str, dict[str, Any]], host: str) -> None:
         """Make the running listeners those declared. All entries are read before any socket is touched.
 
         Raises ConfigError naming the entry; at a start nothing is left listening then.
         """
-        wanted = {name: read_entry(name, plain, self._kinds, self._framing_of) for name, plain in declared.items()}
-        for name in [name for name, running in self._running.items() if not _same(running.entry, wanted.get(name))]:
-            await self._stop(name)
-        for name, entry in wanted.items():
-            if name not in self._running:
-                await self._start(name, entry, host)
+        async with self._changing:
+            wanted = {name: read_entry(name, plain, self._kinds, self._framing_of) for name, plain in declared.items()}
+            for name in [name for name, running in self._running.items() if not _same(running.entry, wanted.get(name))]:
+                await self._stop(name)
+            for name, entry in wanted.items():
+                if name not in self._running:
+                    await self._start(name, entry, host)
+
+    async def read_framings(self) -> None:
+        """Restart the listeners whose product's plugin now cuts frames in another way, on the ports they have.
+
+        Their peers connect again: bytes that were cut the old way cannot go on in the new one. Raises ConfigError.
+        """
+        async with self._changing:
+            for name, running in list(self._running.items()):
+                entry = read_entry(name, running.entry.plain, self._kinds, self._framing_of)
+                if entry.framing != running.entry.framing:
+                    log.warning("listener restarts: its plugin cuts frames in another way now", listener=name)
+                    await self._stop(name)
+                    config = msgspec.structs.replace(entry.config, port=running.port)
+                    await self._start(name, entry._replace(config=config), running.host)
 
     async def stop(self) -> None:
         """Stop every listener; peers are told."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgpack
 import structlog
 
+from gateway.app.plugin_news import PluginNews
 from gateway.config import Loaded
 from gateway.core.bus import Bus
 from gateway.core.clock import Clock
@@ -30,6 +31,7 @@ from gateway.things.commands import CommandService
 from gateway.things.credentials import Credentials
 from gateway.things.model import Device, Product
 from gateway.things.sessions import SessionRegistry, left_online
+from gateway.wasm.area import PluginArea
 from gateway.wasm.codec import Codec
 from gateway.wasm.plugins import PluginHost
 from gateway.wasm.stages import Stages
@@ -73,10 +75,14 @@ class Traffic:
         """Build; nothing is loaded yet."""
         self._journal = journal
         self._clock = clock
+        self._supervisor = supervisor
         config = loaded.config
         credentials = Credentials.open(data_dir)
         plugin_dirs = [loaded.path(path) for path in config.plugins.dirs]
-        self.plugins = PluginHost(config.wasm, plugin_dirs, data_dir / "cache" / "wasm", clock)
+        self.area = PluginArea.open(config.plugins, data_dir)
+        self.plugins = PluginHost(config.wasm, plugin_dirs, data_dir / "cache" / "wasm", clock, area=self.area)
+        self._poll_s = config.plugins.poll_s
+        self._news = PluginNews(journal, bus, clock)
         self.stages = Stages(config.stages, self.plugins)
         self.catalog = Catalog(
             SqlProductRepository(database),
@@ -113,7 +119,10 @@ class Traffic:
 
     async def load(self, declared: list[Product]) -> None:
         """Load plugins, products, devices and open commands; go on where the last run stopped."""
+        self.area.clear_leftovers()
         self.plugins.load_all()
+        self.plugins.on_notice(self._news.tell)
+        self._supervisor.start("plugins", self._follow_plugins)
         await self.catalog.load()
         await self.catalog.reconcile(declared)
         self.pipeline.resume_ledger(self._journal.totals())
@@ -121,6 +130,9 @@ class Traffic:
         if offline.events:
             self._journal.submit(offline, _report_offline)
         await self.commands.load()
+
+    async def _follow_plugins(self) -> None:
+        await self.plugins.watch(self._poll_s)
 
     async def drain(self, timeout_s: float) -> None:
         """Let what was accepted become durable, as far as the time allows."""

@@ -44,7 +44,10 @@ _MOST_BARRED: Final = 16
 
 
 class Notice(NamedTuple):
-    """Something that happened to a plugin: `plugin.swapped`, `.refused`, `.waiting`, `.quarantined`, `.rolled_back`."""
+    """Something that happened to a plugin.
+
+    type: `plugin.started`, `swapped`, `refused`, `waiting`, `quarantined`, `rolled_back` or `stopped`.
+    """
 
     type: str
     data: dict[str, Any]
@@ -133,6 +136,7 @@ class Slot:
         self._services: HostServices | None = None
         self._held: Proven | None = None
         self._probing = False
+        self._closed = False
         self._retired: deque[tuple[float, WasmCodec]] = deque()
         self._leaving: deque[CallLane] = deque()
 
@@ -180,7 +184,9 @@ class Slot:
 
         Raises GatewayError or WasmtimeError where it does not start, with nothing changed.
         """
-        old = self.running
+        if self._closed:
+            raise NotReady(f"plugin {self.id}: the gateway stops")
+        old, known = self.running, self.release
         running = self._started(proven, old if carry else None)
         if old is not None:
             self.before = Before(old.proven, self._did_well(old))
@@ -198,8 +204,7 @@ class Slot:
             self.quarantine.forget()
         self.state, self.reason, self.waiting, self._held = "running", "", None, None
         self._probing = False
-        if old is not None:
-            self._swapped(old.release, proven.release)
+        self._say_in_use(proven.release, None if old is None else old.release, known)
 
     def settled(self) -> None:
         """Note that what is meant to run is what runs."""
@@ -229,6 +234,7 @@ class Slot:
         if self.running is not None:
             self._let_go(self.running, reason)
             self.running = None
+            self._tell("stopped", reason=reason)
         self._held = None
         self.quarantine.forget()
         self.state, self.reason, self.waiting = state, reason, None
@@ -246,7 +252,8 @@ class Slot:
             del self.barred[digest]
 
     def close(self) -> None:
-        """Free everything at once."""
+        """Free everything at once; nobody is told any more."""
+        self._notify, self._closed = _tell_nobody, True
         self.stop("disabled", "the gateway stops")
         while self._retired:
             self._retired.popleft()[1].close(self._current)
@@ -335,18 +342,17 @@ class Slot:
         except ConfigError as failure:
             raise NotReady(str(failure)) from failure
 
-    def _swapped(self, old: Release, new: Release) -> None:
+    def _say_in_use(self, new: Release, old: Release | None, known: Release | None) -> None:
+        """Tell that a version came into use; `known` is what listeners took their framing from, if there was any."""
+        changed = known is not None and known.framing != new.framing
+        if old is None:
+            self._tell("started", version=new.version, framing_changed=changed)
+            return
         handover = "" if self.handover is None else f"{self.handover.outcome} {self.handover.reason}".rstrip()
-        self._tell(
-            "swapped",
-            version=new.version,
-            before=old.version,
-            state=handover,
-            framing_changed=old.framing != new.framing,
-        )
+        self._tell("swapped", version=new.version, before=old.version, state=handover, framing_changed=changed)
 
     def _tell(self, what: str, **data: Any) -> None:
-        say = log.info if what == "swapped" else log.warning
+        say = log.info if what in {"started", "swapped", "stopped"} else log.warning
         say(f"plugin {what.replace('_', ' ')}", plugin=self.id, **data)
         self._notify(Notice(f"plugin.{what}", {"plugin": self.id, **data}))
 
@@ -427,6 +433,10 @@ class Slot:
         stats = self.stats()
         served = stats.calls > running.calls_before if running.lane else stats.decoded > running.frames_before
         return served and running.strikes.total < self._config.strikes and not self._probing
+
+
+def _tell_nobody(_notice: Notice) -> None:
+    return
 
 
 def _left_to(old: Release, new: Release) -> Handover:
