@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
-from typing_extensions import override
-
 from gateway.config import GatewayConfig
 from gateway.core.clock import Clock
 from gateway.core.errors import ConfigError
 from gateway.core.outbound import AiohttpOutbound
 from gateway.core.plain import nearest, typed
-from gateway.core.plugin_calls import PluginGrants
 from gateway.core.tasks import Supervisor
 from gateway.extensions.hookspecs import NotifierKind
 from gateway.notify.channel import Channel
@@ -21,25 +18,10 @@ from gateway.notify.config import ChannelConfig
 from gateway.notify.service import NotificationService
 from gateway.storage.database import Database
 from gateway.storage.notifications import SqlNotificationRepository
-from gateway.wasm.config import WasmConfig
 from gateway.wasm.plugins import PluginHost
 
 _NAME_CHARS: Final = 64
 """Longest name of a channel: it is a label of metrics and the name of a supervised part."""
-
-
-class Grants(PluginGrants):
-    """What a plugin's manifest asks for and `[wasm]` grants."""
-
-    def __init__(self, config: WasmConfig, host: PluginHost) -> None:
-        """Wire both."""
-        self._config = config
-        self._host = host
-
-    @override
-    def granted(self, plugin_id: str) -> frozenset[str]:
-        asked = self._host.manifest(plugin_id).caps.asked()
-        return asked & frozenset(self._config.grants.get(plugin_id, self._config.default_grants))
 
 
 class Notifications:
@@ -57,11 +39,10 @@ class Notifications:
         """Build; nothing is sent yet. Raises ConfigError naming the entry."""
         self._outbound = AiohttpOutbound(config.outbound)
         rows = SqlNotificationRepository(database)
-        grants = Grants(config.wasm, plugins)
         channels = []
         for name, plain in config.notify.items():
             kind, settings = read_channel(name, plain, kinds)
-            notifier = kind.make(name, settings, outbound=self._outbound, plugins=plugins, grants=grants, clock=clock)
+            notifier = kind.make(name, settings, outbound=self._outbound, plugins=plugins, grants=plugins, clock=clock)
             channels.append(Channel(name, plain["type"], settings, notifier, rows, clock))
         self.service = NotificationService(channels, rows, supervisor, clock)
 

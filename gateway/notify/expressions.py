@@ -113,7 +113,9 @@ def _telling(values: Any) -> re.Pattern[str] | None:
     """What must not stand in a text: each secret, and the long pieces of those that are URLs, in every spelling."""
     words: set[str] = set()
     for value in values:
-        pieces = re.split(r"[/?&=#]", value) if "://" in value else []
+        # The host is no secret: errors name it, and say what to do about it.
+        _, mark, behind = value.partition("://")
+        pieces = re.split(r"[/?&=#]", behind)[1:] if mark else []
         for piece in [value, *(piece for piece in pieces if len(piece) >= _TELLING_CHARS)]:
             words |= {piece, quote(piece), quote(piece, safe=""), quote_plus(piece)}
     words.discard("")

@@ -115,6 +115,8 @@ def test_a_text_that_echoes_a_secret_is_blanked(text: str) -> None:
 
 def test_other_words_stay_as_they_are() -> None:
     assert SECRETS.redact("short words, and h.example") == "short words, and h.example"
+    host = "long-host.example.com:8443"
+    assert Secrets({"url": f"https://{host}/x"}).redact(host) == host
     assert Secrets({}).redact("x") == "x"
 
 
