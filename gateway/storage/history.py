@@ -18,6 +18,7 @@ from typing_extensions import override
 from gateway.core.errors import NotFound, Rejected
 from gateway.core.flow import DeadLetter, Event, Quality
 from gateway.core.scope import Scope
+from gateway.reports.model import Series, SeriesPoint
 from gateway.storage.database import Database
 from gateway.storage.rows import BIGGEST, Sorts, from_row, page_of
 from gateway.storage.tables import dead_letter, device, event, latest, message
@@ -43,7 +44,7 @@ _decode = msgspec.json.Decoder().decode
 _decode_points = msgspec.json.Decoder(dict[str, tuple[Any, Quality, int, int]]).decode
 
 
-class SqlHistoryRepository(HistoryRepository):
+class SqlHistoryRepository(HistoryRepository, Series):
     """History in the database."""
 
     def __init__(self, database: Database) -> None:
@@ -76,6 +77,34 @@ class SqlHistoryRepository(HistoryRepository):
                 _quality(path).label("quality"),
             ).where(*_of_device(key, span), _kind(path).is_not(None))
             return await page_of(connection, query, order, page, _point)
+
+    @override
+    async def series(
+        self,
+        scope: Scope,
+        device_id: str,
+        property_id: str,
+        span: TimeRange,
+        limit: int,
+        after: SeriesPoint | None = None,
+        *,
+        newest_first: bool = False,
+    ) -> list[SeriesPoint]:
+        place = (message.c.observed_at_ms, message.c.seq)
+        async with self._database.read() as connection:
+            key = await _key(connection, scope, device_id)
+            path = _path(property_id)
+            if path is None:
+                return []
+            value = message.c.values_json.op("->")(path).label("value")
+            query = sa.select(*place, value).where(
+                *_of_device(key, span), _kind(path) != "null", _quality(path).in_(_TRUSTED)
+            )
+            if after is not None:
+                query = query.where(sa.tuple_(*place) > sa.tuple_(after.at_ms, after.seq))
+            order = [column.desc() if newest_first else column for column in place]
+            rows = await connection.execute(query.order_by(*order).limit(limit))
+            return [SeriesPoint(row.observed_at_ms, row.seq, _decode(row.value)) for row in rows]
 
     @override
     async def aggregate(
