@@ -21,6 +21,7 @@ from gateway.core.plain import typed
 from gateway.identity.config import IdentityConfig
 from gateway.listeners.backlog import BacklogConfig
 from gateway.pipeline import PipelineConfig
+from gateway.reports.config import ReportsConfig
 from gateway.rules.config import RulesConfig, ScenesConfig
 from gateway.storage.config import DatabaseConfig, JournalConfig, RetentionConfig
 from gateway.things.commands import CommandConfig
@@ -102,6 +103,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     notify: dict[str, dict[str, Any]] = {}
     rules: RulesConfig = RulesConfig()
     scenes: ScenesConfig = ScenesConfig()
+    reports: ReportsConfig = ReportsConfig()
     mqtt: LaterConfig = LaterConfig()
     dicom: LaterConfig = LaterConfig()
     hl7: LaterConfig = LaterConfig()

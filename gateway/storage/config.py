@@ -73,3 +73,4 @@ class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     scene_runs_days: _Days | None = 90.0
     cleared_alarms_days: _Days | None = 365.0
     notifications_days: _Days | None = 90.0
+    reports_days: _Days | None = 365.0

@@ -15,7 +15,7 @@ import structlog
 from gateway.core.scope import system_scope
 from gateway.storage.config import RetentionConfig
 from gateway.storage.database import Database
-from gateway.storage.tables import alarm, command, dead_letter, device, event, message, notification, product, scene_run
+from gateway.storage.tables import alarm, command, dead_letter, device, event, message, notification, product, report, scene_run
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +57,7 @@ class Retention:
             ("commands", config.commands_days, command, command.c.ended_at_ms),
             ("scene_runs", config.scene_runs_days, scene_run, scene_run.c.ended_at_ms),
             ("notifications", config.notifications_days, notification, notification.c.ended_at_ms),
+            ("reports", config.reports_days, report, report.c.created_at_ms),
             ("alarms", config.cleared_alarms_days, alarm, alarm.c.cleared_at_ms),
         ):
             gone[name] = 0 if days is None else await self._sweep_table(table, at < _cutoff(now_ms, days))
