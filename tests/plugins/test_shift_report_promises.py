@@ -132,6 +132,15 @@ any_shifts = st.lists(
     hold_s=st.integers(1, 100_000),
     threshold=st.floats(-1e4, 1e4),
 )
+@example(  # a fall below zero is no way over a rollover that nobody asked for
+    rows=[(BEGIN - HOUR_MS, -1.0), (BEGIN, -2.0)],
+    shifts=THREE_SHIFTS,
+    offset=0,
+    start=0,
+    length=HOUR_MS,
+    hold_s=1,
+    threshold=0.0,
+)
 def test_every_line_is_what_a_report_made_another_way_says(
     report: CallablePlugin,
     rows: list[Row],

@@ -68,7 +68,7 @@ static int32_t read_span(request *r, const gw_args *args) {
 
 static int32_t read_rules(request *r, const gw_args *args) {
     double hold_s = 3600;
-    r->rules.threshold = __builtin_nan("");
+    r->rules.threshold = r->rules.rollover = __builtin_nan(""); /* nothing is above it: not asked for */
     GW_TRY(gw_arg_number_or(args, "hold_s", 1, 1e9, "seconds, 1 or more", &hold_s));
     GW_TRY(gw_arg_number_or(args, "threshold", -VALUE_MOST, VALUE_MOST, "a finite number", &r->rules.threshold));
     GW_TRY(gw_arg_number_or(args, "rollover_at", 1e-9, VALUE_MOST, "a number above 0", &r->rules.rollover));

@@ -34,7 +34,7 @@ void format_time(char to[TIME_CHARS], int64_t at, int32_t offset_min);
 typedef struct {
     int64_t hold_ms;  /* how long a reading counts when no other follows */
     double threshold; /* "above" it is running; NaN: not asked */
-    double rollover;  /* where a counter goes back to 0; 0: it only does when it is reset */
+    double rollover;  /* where a counter goes back to 0; NaN: it only does when it is reset */
 } rules;
 
 typedef struct {
