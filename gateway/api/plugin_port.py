@@ -79,36 +79,52 @@ class HandoverStatus(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class ShadowDifference(msgspec.Struct, frozen=True):
-    """A frame on which the versions disagree: items, or error codes."""
-
-    frame: str
-    kind: str
-    live: Any
-    shadow: Any
-
-
-class ShadowStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A version that decodes copies of live frames beside the active one, or did. Speeds are in microseconds a frame.
-
-    dropped: frames that the shadow was too slow for; live traffic waits for none. by_kind: what differed, how often.
-    """
+class ShadowSummary(msgspec.Struct, frozen=True):
+    """A version beside the active one, in short."""
 
     version: str
     running: bool
+    frames: int
+    different: int
+    dropped: int
+
+
+class ShadowDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """A frame on which the versions disagree: items, or error codes. `kinds` are the fields that differ."""
+
+    at: str
+    frame: str
+    aux: int
+    kinds: list[str]
+    live: Any
+    candidate: Any
+
+
+class ShadowStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a version that decodes copies of live frames, so far or at its end.
+
+    against: the version in use. ended: why, empty while it runs. dropped: frames that the candidate was too slow for;
+    live traffic waits for none. failed: frames that it could not be asked. kinds: what differed, how often. live_us,
+    candidate_us: microseconds for a frame.
+    """
+
+    version: str
+    against: str
+    running: bool
+    ended: str
     started_at: str
     ends_at: str
     frames: int
     same: int
     different: int
     dropped: int
+    failed: int
     traps: int
     kills: int
     live_us: float
-    shadow_us: float
-    by_kind: dict[str, int] = {}
-    differences: list[ShadowDifference] = []
-    detail: str = ""
+    candidate_us: float
+    kinds: dict[str, int]
+    differences: list[ShadowDifference]
 
 
 class PluginDetail(PluginStatus, frozen=True, kw_only=True):
@@ -130,7 +146,7 @@ class PluginDetail(PluginStatus, frozen=True, kw_only=True):
     quarantine: QuarantineStatus | None = None
     last_failure: FailureStatus | None = None
     handover: HandoverStatus | None = None
-    shadow: ShadowStatus | None = None
+    shadow: ShadowSummary | None = None
     products: list[str] = []
 
 
@@ -241,8 +257,8 @@ class Plugins(Protocol):
         """Remove all installed versions and grants. Raises NotFound, Conflict while a product uses the plugin."""
         ...
 
-    async def remove_version(self, plugin_id: str, version: str) -> PluginDetail:
-        """Raises NotFound, Conflict for the one that is active."""
+    async def remove_version(self, plugin_id: str, version: str) -> None:
+        """Raises NotFound, Conflict for the one that is in use."""
         ...
 
     async def grant(self, plugin_id: str, caps: Sequence[Capability]) -> PluginDetail:

@@ -144,11 +144,10 @@ class PluginVersionView(PluginResource):
     """`/plugins/{plugin_id}/versions/{version}`."""
 
     @requires(Permission.PLUGIN_MANAGE)
-    async def delete(self, plugin_id: str, version: str, /) -> PluginDetail:
-        """Remove an installed version that is not active."""
-        detail = await self.plugins.remove_version(plugin_id, version)
+    async def delete(self, plugin_id: str, version: str, /) -> None:
+        """Remove an installed version that is not in use."""
+        await self.plugins.remove_version(plugin_id, version)
         await self.noted("remove_version", plugin_id, {"version": version})
-        return detail
 
 
 class GrantsView(PluginResource):

@@ -1,115 +1,264 @@
-"""The plugins as the API shows and tries them."""
+"""The plugins as the API shows, changes and tries them: the host and the installed area behind one port.
+
+Owns the order of an installation: kept first, then run, taken away again where it fails. Knows no HTTP.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter
 from typing import Any, Final
 
-import msgspec
 from typing_extensions import override
 
-from gateway.api.plugin_port import FrameOutcome, Plugins, PluginStatus, TriedInput
+from gateway.api.plugin_port import (
+    FrameOutcome,
+    InstalledPackage,
+    PluginDetail,
+    Plugins,
+    PluginStatus,
+    ShadowStatus,
+    TriedFrame,
+    TriedInput,
+    TriedTimings,
+    TriedWhole,
+)
+from gateway.app.desk_views import detail_view, outcome_view, shadow_view, status_view, tried_view
+from gateway.core.errors import ConfigError, Conflict, GatewayError, NotFound, Rejected
 from gateway.core.metrics import Sample
-from gateway.wasm.plugins import FrameOutcome as HostOutcome
+from gateway.core.scope import DEFAULT_TENANT
+from gateway.things.catalog import Catalog
+from gateway.things.normalise import Normaliser
+from gateway.wasm.area import Installed, PluginArea
+from gateway.wasm.manifest import Capability
 from gateway.wasm.plugins import PluginHost
-from gateway.wasm.plugins import PluginStatus as HostStatus
+from gateway.wasm.trial import Trial
 
 _SLICE_FRAMES: Final = 256
 """Frames decoded before the loop serves others: some 3 ms, results included."""
+_MOST_ANSWER_BYTES: Final = 1 << 20
+"""What a called plugin may answer to a person; it becomes JSON on the loop."""
 
 
 class PluginDesk(Plugins):
     """Adapts the plugin host to the API's port."""
 
-    def __init__(self, host: PluginHost) -> None:
-        """Wire the host."""
+    def __init__(self, host: PluginHost, area: PluginArea, catalog: Catalog) -> None:
+        """Wire the host, where its packages lie, and who uses plugins."""
+        self.max_package_bytes = area.limits.max_package_bytes
         self._host = host
+        self._area = area
+        self._catalog = catalog
         self._trying = asyncio.Lock()
+        self._installing = asyncio.Lock()
+
+    def samples(self) -> Iterator[Sample]:
+        """Figures of every plugin for `/metrics`."""
+        yield from self._host.samples()
 
     @override
     def plugins(self) -> list[PluginStatus]:
-        return [
-            PluginStatus(
-                id=status.id,
-                version=status.version,
-                kind=status.kind,
-                state=status.state,
-                detail=status.reason,
-                counters=_counters(status),
-            )
-            for status in self._host.plugins()
-        ]
+        return [status_view(status) for status in self._host.plugins()]
+
+    @override
+    def plugin(self, plugin_id: str) -> PluginDetail:
+        return detail_view(self._host.status(plugin_id), self._users(plugin_id, DEFAULT_TENANT))
+
+    # -- trying ---------------------------------------------------------------------------------------------------
 
     @override
     async def try_decode(self, plugin_id: str, inputs: list[bytes]) -> list[TriedInput]:
         async with self._trying:  # instances cost memory: one for all who try
-            return await self._try(plugin_id, inputs)
-
-    async def _try(self, plugin_id: str, inputs: list[bytes]) -> list[TriedInput]:
-        tried: list[TriedInput] = []
-        with self._host.trial(plugin_id) as trial:
-            for data in inputs:
-                frames: list[FrameOutcome] = []
-                for outcomes in trial.decode(data, _SLICE_FRAMES):
-                    frames += map(_shown, outcomes)
-                    await asyncio.sleep(0)
-                tried.append(TriedInput(frames, trial.skipped))
-        return tried
+            tried: list[TriedInput] = []
+            with _refusing(), self._host.trial(plugin_id) as trial:
+                for data in inputs:
+                    frames: list[FrameOutcome] = []
+                    for outcomes in trial.decode(data, _SLICE_FRAMES):
+                        frames += map(outcome_view, outcomes)
+                        await asyncio.sleep(0)
+                    tried.append(TriedInput(frames, trial.skipped))
+            return tried
 
     @override
     def try_encode(self, plugin_id: str, request: dict[str, Any]) -> bytes:
-        return self._host.try_encode(plugin_id, request)
+        with _refusing():
+            return self._host.try_encode(plugin_id, request)
 
-    def samples(self) -> Iterator[Sample]:
-        """Figures of every running plugin for `/metrics`."""
-        for status in self._host.plugins():
-            labels = {"plugin": status.id}
-            yield Sample("gateway_plugin_up", "1 where the plugin runs.", "gauge", labels, status.state == "running")
-            if status.stats is None:
-                continue
-            stats = status.stats
-            for name, text, value in (
-                ("calls", "Calls into the plugin.", stats.calls),
-                ("frames", "Frames handed to the plugin.", stats.frames),
-                ("traps", "Instances lost to a fault.", stats.traps),
-                ("kills", "Instances lost to a deadline.", stats.kills),
-                ("respawns", "Fresh instances.", stats.respawns),
-                ("busy_seconds", "Seconds inside the plugin.", stats.busy_s),
-            ):
-                yield Sample(f"gateway_plugin_{name}_total", text, "counter", labels, value)
-            for code, count in stats.errors.items():
-                by_code = labels | {"code": str(code)}
-                yield Sample("gateway_plugin_errors_total", "Frames refused, by code.", "counter", by_code, count)
-            yield Sample("gateway_plugin_memory_bytes", "Linear memory.", "gauge", labels, status.memory_bytes)
+    @override
+    async def try_whole(
+        self, plugin_id: str, inputs: list[bytes], aux: int, normaliser: Normaliser | None
+    ) -> list[TriedWhole]:
+        async with self._trying:
+            with _refusing(), self._host.trial(plugin_id) as trial:
+                return [await _whole(trial, data, aux, normaliser) for data in inputs]
+
+    @override
+    async def call(self, plugin_id: str, args: dict[str, Any], timeout_s: float) -> Any:
+        return await self._host.call(plugin_id, args, timeout_s=timeout_s, most_bytes=_MOST_ANSWER_BYTES)
+
+    # -- packages -------------------------------------------------------------------------------------------------
+
+    @override
+    async def install(self, package: bytes, *, activate: bool) -> InstalledPackage:
+        async with self._installing:
+            installed, is_new = await asyncio.to_thread(self._keep, package)
+            plugin_id, version = installed.id, installed.version
+            waiting = False
+            try:
+                await self._host.discover(plugin_id)
+                if activate:
+                    status = await self._host.activate(plugin_id, version)
+                    waiting = status.waiting is not None and status.waiting.version == version
+                else:
+                    await self._leave_as_it_is(plugin_id, version)
+            except GatewayError as failure:
+                if is_new:
+                    await self._host.remove(plugin_id, version)
+                if isinstance(failure, ConfigError):
+                    raise Rejected(str(failure)) from failure
+                raise
+        return InstalledPackage(
+            id=plugin_id, version=version, sha256=installed.sha256, signed_by=installed.signed_by, waiting=waiting
+        )
+
+    def _keep(self, package: bytes) -> tuple[Installed, bool]:
+        """Put a package into the area; whether its version was not there before. Waits for the disk."""
+        before = {(plugin_id, one.version) for plugin_id in self._area.ids() for one in self._area.versions(plugin_id)}
+        installed = self._area.install(package)
+        return installed, (installed.id, installed.version) not in before
+
+    async def _leave_as_it_is(self, plugin_id: str, version: str) -> None:
+        """Let a version that was only kept not run by itself, now or after a restart."""
+        status = self._host.status(plugin_id)
+        others = [one for one in status.versions if one.version != version or one.source == "folder"]
+        if not others and status.state != "running":
+            await self._host.disable(plugin_id)
+        elif status.source == "installed" and status.state == "running" and status.version != version:
+            await self._host.activate(plugin_id, status.version)
+
+    @override
+    async def remove(self, plugin_id: str) -> None:
+        status = self._host.status(plugin_id)
+        if not any(one.source == "folder" for one in status.versions):
+            self._check_unused(plugin_id)
+        await self._host.remove(plugin_id)
+
+    @override
+    async def remove_version(self, plugin_id: str, version: str) -> None:
+        await self._host.remove(plugin_id, version)
+
+    # -- decisions ------------------------------------------------------------------------------------------------
+
+    @override
+    async def grant(self, plugin_id: str, caps: Sequence[Capability]) -> PluginDetail:
+        await self._host.grant(plugin_id, caps)
+        return self.plugin(plugin_id)
+
+    @override
+    async def revoke(self, plugin_id: str) -> PluginDetail:
+        await self._host.revoke(plugin_id)
+        return self.plugin(plugin_id)
+
+    @override
+    async def activate(self, plugin_id: str, version: str) -> PluginDetail:
+        with _refusing():
+            await self._host.activate(plugin_id, version)
+        return self.plugin(plugin_id)
+
+    @override
+    async def roll_back(self, plugin_id: str) -> PluginDetail:
+        with _refusing():
+            await self._host.rollback(plugin_id)
+        return self.plugin(plugin_id)
+
+    @override
+    async def disable(self, plugin_id: str) -> PluginDetail:
+        await self._host.disable(plugin_id)
+        return self.plugin(plugin_id)
+
+    @override
+    async def enable(self, plugin_id: str) -> PluginDetail:
+        await self._host.enable(plugin_id)
+        return self.plugin(plugin_id)
+
+    @override
+    async def shadow(self, plugin_id: str, version: str, minutes: float) -> PluginDetail:
+        with _refusing():
+            await self._host.shadow(plugin_id, version, minutes)
+        return self.plugin(plugin_id)
+
+    @override
+    async def stop_shadow(self, plugin_id: str) -> PluginDetail:
+        self._host.stop_shadow(plugin_id)
+        return self.plugin(plugin_id)
+
+    @override
+    def shadow_report(self, plugin_id: str) -> ShadowStatus:
+        report = self._host.shadow_report(plugin_id)
+        if report is None:
+            raise NotFound(f"plugin {plugin_id} had no version in shadow; start one with POST")
+        return shadow_view(report)
+
+    @override
+    async def promote(self, plugin_id: str) -> PluginDetail:
+        with _refusing():
+            await self._host.promote(plugin_id)
+        return self.plugin(plugin_id)
+
+    # -- who uses it ----------------------------------------------------------------------------------------------
+
+    def _users(self, plugin_id: str, tenant_id: str) -> list[str]:
+        products = self._catalog.products_of_plugin(plugin_id)
+        return sorted(product.id for product in products if product.tenant_id == tenant_id)
+
+    def _check_unused(self, plugin_id: str) -> None:
+        """Raise Conflict while a product, or another plugin's script, needs the plugin."""
+        users = [f"product {name}" for name in self._users(plugin_id, DEFAULT_TENANT)]
+        if not users and self._catalog.products_of_plugin(plugin_id):
+            users = ["a product of another tenant"]
+        users += [f"plugin {one.id}" for one in self._host.plugins() if self._runtime_of(one.id) == plugin_id]
+        if users:
+            raise Conflict(
+                f"plugin {plugin_id} is used by {', '.join(users)}; change that first, or disable the plugin"
+            )
+
+    def _runtime_of(self, plugin_id: str) -> str | None:
+        try:
+            return self._host.manifest(plugin_id).runtime
+        except ConfigError:
+            return None
 
 
-def _shown(outcome: HostOutcome) -> FrameOutcome:
-    if outcome.ok:
-        return FrameOutcome(value=outcome.value)
-    return FrameOutcome(code=_given(outcome.code, 0), error=_given(outcome.error, ""))
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Restate what is wrong with a plugin as a refusal of what was asked."""
+    try:
+        yield
+    except ConfigError as failure:
+        raise Rejected(str(failure)) from failure
 
 
-def _given(value: Any, otherwise: Any) -> Any:
-    return otherwise if value is msgspec.UNSET else value
-
-
-def _counters(status: HostStatus) -> dict[str, float]:
-    counters: dict[str, float] = {
-        "vectors_passed": status.vectors_passed,
-        "vectors_failed": status.vectors_failed,
-        "memory_bytes": status.memory_bytes,
-        "strikes": status.strikes,
-    }
-    if status.stats is not None:
-        stats = status.stats
-        counters |= {
-            "calls": stats.calls,
-            "frames": stats.frames,
-            "decoded": stats.decoded,
-            "traps": stats.traps,
-            "kills": stats.kills,
-            "respawns": stats.respawns,
-            "busy_s": stats.busy_s,
-        }
-    return counters
+async def _whole(trial: Trial, data: bytes, aux: int, normaliser: Normaliser | None) -> TriedWhole:
+    """One input's whole way, in slices between which the loop serves others."""
+    began = perf_counter()
+    frames, rest = trial.framed(data)
+    framing_s, decode_s, normalise_s = perf_counter() - began, 0.0, 0.0
+    shown: list[TriedFrame] = []
+    for at in range(0, len(frames), _SLICE_FRAMES):
+        part = frames[at : at + _SLICE_FRAMES]
+        began = perf_counter()
+        results = trial.results(part, aux)
+        decode_s += perf_counter() - began
+        for frame, result in zip(part, results, strict=True):
+            one, took_s = tried_view(frame, result, normaliser)
+            normalise_s += took_s
+            shown.append(one)
+        await asyncio.sleep(0)
+    return TriedWhole(
+        frames=shown,
+        timings=TriedTimings(*(round(seconds * 1e6, 1) for seconds in (framing_s, decode_s, normalise_s))),
+        rest="" if rest is None else outcome_view(rest).error,
+        skipped=trial.skipped,
+    )

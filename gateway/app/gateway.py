@@ -138,7 +138,7 @@ class Gateway:
                 wasm_path=traffic.plugins.path,
             )
             supervisor.start("health", health.probe)
-            desk = PluginDesk(traffic.plugins)
+            desk = PluginDesk(traffic.plugins, traffic.area, traffic.catalog)
             rooms = (traffic, journal, edges, desk, automation, health)
             identity = Identity(config, data_dir, database, clock)
             await identity.tokens.load()

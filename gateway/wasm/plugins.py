@@ -210,6 +210,13 @@ class PluginHost:
 
     # -- what people decide ---------------------------------------------------------------------------------------
 
+    async def discover(self, plugin_id: str) -> None:
+        """Know a plugin that was installed just now, and run nothing of it. Raises NotFound where it is not there."""
+        survey = await self._loader.aside(partial(self._sources.survey, plugin_id))
+        if not survey.found:
+            raise NotFound(f"no plugin {plugin_id!r}")
+        self._slot(plugin_id).survey = survey
+
     async def activate(self, plugin_id: str, version: str) -> PluginStatus:
         """Let a version run from now on, over restarts, too; the status says whether it runs or waits for a grant.
 
@@ -231,9 +238,11 @@ class PluginHost:
             await self._decide(slot, decided)
             try:
                 self._take(slot, verdict)
-            except (GatewayError, wasmtime.WasmtimeError):
+            except (GatewayError, wasmtime.WasmtimeError) as failure:
                 await self._decide(slot, survey.decisions)
-                raise
+                if isinstance(failure, GatewayError):
+                    raise
+                raise ConfigError(f"plugin {plugin_id} {version} does not start: {failure}") from failure
         await self._follow_runtime(plugin_id)
         return self.status(plugin_id)
 
@@ -278,11 +287,21 @@ class PluginHost:
 
         Raises NotFound, StorageFailed, or Conflict where the configuration says what it may use.
         """
+        return await self._allow(plugin_id, lambda granted: tuple(sorted({*granted, *caps})))
+
+    async def revoke(self, plugin_id: str) -> PluginStatus:
+        """Take back all capabilities beside the default ones; a version that asks for one runs no more.
+
+        Raises as `grant`.
+        """
+        return await self._allow(plugin_id, lambda _granted: None)
+
+    async def _allow(self, plugin_id: str, change: Callable[[tuple[str, ...]], tuple[str, ...] | None]) -> PluginStatus:
         if plugin_id in self._config.grants:
             raise Conflict(f"[wasm.grants] says what {plugin_id} may use; change it there, or take the entry out")
         async with self._changing(plugin_id) as slot:
             decisions = (await self._look(slot)).decisions
-            granted = tuple(sorted({*(decisions.granted or ()), *caps}))
+            granted = change(decisions.granted or ())
             await self._decide(slot, msgspec.structs.replace(decisions, granted=granted))
             await self._reconcile(slot)
         await self._follow_runtime(plugin_id)
@@ -299,6 +318,8 @@ class PluginHost:
             if version is not None and version == used:
                 raise Conflict(f"{plugin_id} {version} is in use; activate another version first")
             await self._loader.aside(lambda: self._sources.remove(plugin_id, version))
+            if slot.before is not None and version in {None, slot.before.proven.found.version}:
+                slot.before = None
             if not (await self._look(slot)).found:
                 slot.stop("refused", "it was removed")
             else:
@@ -481,6 +502,8 @@ class PluginHost:
     async def _reconcile(self, slot: Slot) -> None:
         """Let run what is meant to run, as it lies ready now; where it cannot, what runs goes on. Holds the lock."""
         await self._look(slot)
+        if slot.current is not None and slot.current.release.manifest.caps.asked() - self._may_use(slot.id):
+            slot.stop("waiting", "a capability that it asks for was taken back")
         for found in self._meant(slot):
             if self._settle(slot, await self._judge(slot, found)) or slot.current is not None:
                 return

@@ -37,13 +37,17 @@ class Trial:
 
     def decode(self, data: bytes, most: int) -> Iterator[list[FrameOutcome]]:
         """Frame and decode one input, at most so many frames between two answers."""
-        frames, rest = self._framed(data)
+        frames, rest = self.framed(data)
         for at in range(0, len(frames), most):
-            yield [_outcome(result) for result in _decode_all(self._codec, frames[at : at + most])]
+            yield [_outcome(result) for result in self.results(frames[at : at + most])]
         if rest is not None:
             yield [rest]
 
-    def _framed(self, data: bytes) -> tuple[list[bytes], FrameOutcome | None]:
+    def results(self, frames: Sequence[bytes], aux: int = 0) -> list[DecodeResult]:
+        """What the codec makes of frames, one result for each."""
+        return _decode_all(self._codec, frames, [aux] * len(frames))
+
+    def framed(self, data: bytes) -> tuple[list[bytes], FrameOutcome | None]:
         """The frames of an input, and what became of a rest that is none."""
         self.skipped = 0
         if self._framing is None:
@@ -62,12 +66,13 @@ class Trial:
         return frames, rest
 
 
-def _decode_all(codec: Codec, frames: Sequence[bytes]) -> list[DecodeResult]:
+def _decode_all(codec: Codec, frames: Sequence[bytes], aux: Sequence[int]) -> list[DecodeResult]:
     """Decode to the end, over kills: a person is waiting for all of it, and no loop for this thread."""
     results: list[DecodeResult] = []
     try:
         while len(results) < len(frames):
-            results += codec.decode_batch(frames[len(results) :])
+            done = len(results)
+            results += codec.decode_batch(frames[done:], aux[done:])
     except NotReady:  # an instance for trying lives as long as the call: there is no later
         results += [TRAPPED] * (len(frames) - len(results))
     return results

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from gateway.alarms.service import AlarmService
 from gateway.api.application import create_app
 from gateway.api.config import HttpConfig
 from gateway.api.parts import HealthReport, ListenerStatus, PartReport, Parts, ProcessReport
+from gateway.api.plugin_port import Plugins
 from gateway.api.server import HttpServer
 from gateway.core.bus import Bus
 from gateway.core.errors import Conflict, NotFound
@@ -218,9 +219,17 @@ class FakeHealth:
 
 
 class ApiBench:
-    """A gateway's API on a port, with a client that holds tokens. `database` takes the place of the memory."""
+    """A gateway's API on a port, with a client that holds tokens. `database` takes the place of the memory.
 
-    def __init__(self, config: HttpConfig, database: Database | None = None) -> None:
+    plugins: makes what stands behind the plugins' routes, of the catalog; a fake where not given.
+    """
+
+    def __init__(
+        self,
+        config: HttpConfig,
+        database: Database | None = None,
+        plugins: Callable[[Catalog], Plugins] | None = None,
+    ) -> None:
         self.config = config
         if database is None:
             self.identity = IdentityRoom()
@@ -242,7 +251,7 @@ class ApiBench:
         )
         alarm_rows = MemoryAlarms(self.store) if database is None else SqlAlarmRepository(database)
         self.alarms = AlarmService(alarm_rows, self.bus)
-        self.plugins: Any = FakePlugins()
+        self.plugins: Any = FakePlugins() if plugins is None else plugins(self.catalog)
         note_rows = MemoryNotifications() if database is None else SqlNotificationRepository(database)
         self.notify = NotifyRoom(note_rows, self.identity.clock)
         self.sample_list: list[Sample] = []
@@ -340,9 +349,11 @@ class ApiBench:
 
 
 @asynccontextmanager
-async def api_bench(database: Database | None = None, **config: Any) -> AsyncIterator[ApiBench]:
+async def api_bench(
+    database: Database | None = None, plugins: Callable[[Catalog], Plugins] | None = None, **config: Any
+) -> AsyncIterator[ApiBench]:
     """Run the API for one test."""
-    bench = ApiBench(HttpConfig(port=0, **config), database)
+    bench = ApiBench(HttpConfig(port=0, **config), database, plugins)
     await bench.start()
     try:
         yield bench

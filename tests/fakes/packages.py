@@ -23,22 +23,22 @@ def codec_module(marker: str = "one") -> bytes:
     data = "".join(f"\\{byte:02x}" for byte in item)
     return bytes(
         wasmtime.wat2wasm(
-            f"""(module (memory (export "memory") 4)
+            f"""(module (memory (export "memory") 16)
             (func (export "gw_abi") (result i32) (i32.const 0x10000))
             (func (export "gw_buf") (param i32) (result i32) (i32.const 65536))
             (data (i32.const 1024) "{data}")
             (func (export "gw_decode_batch") (param $p i32) (param $len i32) (param $n i32) (result i64)
               (local $at i32)
-              (i32.store8 (i32.const 131072) (i32.const 0xdc))
-              (i32.store8 (i32.const 131073) (i32.shr_u (local.get $n) (i32.const 8)))
-              (i32.store8 (i32.const 131074) (local.get $n))
-              (local.set $at (i32.const 131075))
+              (i32.store8 (i32.const 524288) (i32.const 0xdc))
+              (i32.store8 (i32.const 524289) (i32.shr_u (local.get $n) (i32.const 8)))
+              (i32.store8 (i32.const 524290) (local.get $n))
+              (local.set $at (i32.const 524291))
               (loop $next
                 (memory.copy (local.get $at) (i32.const 1024) (i32.const {len(item)}))
                 (local.set $at (i32.add (local.get $at) (i32.const {len(item)})))
                 (local.set $n (i32.sub (local.get $n) (i32.const 1)))
                 (br_if $next (local.get $n)))
-              (i64.or (i64.const 0x2000000000000) (i64.extend_i32_u (i32.sub (local.get $at) (i32.const 131072))))))"""
+              (i64.or (i64.const 0x8000000000000) (i64.extend_i32_u (i32.sub (local.get $at) (i32.const 524288))))))"""
         )
     )
 

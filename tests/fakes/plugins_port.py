@@ -16,6 +16,7 @@ from gateway.api.plugin_port import (
     PluginStatus,
     ShadowDifference,
     ShadowStatus,
+    ShadowSummary,
     TriedFrame,
     TriedInput,
     TriedPoint,
@@ -41,6 +42,7 @@ class FakePlugins(Plugins):
         self.known: dict[str, PluginDetail] = {"bytes": BYTES}
         self.activated: list[bool] = []
         self.granted: list[str] = []
+        self.reports: dict[str, ShadowStatus] = {}
 
     def plugins(self) -> list[PluginStatus]:
         return [
@@ -97,10 +99,9 @@ class FakePlugins(Plugins):
             raise Conflict("product meter uses it")
         del self.known[plugin_id]
 
-    async def remove_version(self, plugin_id: str, version: str) -> PluginDetail:
+    async def remove_version(self, plugin_id: str, version: str) -> None:
         if self.plugin(plugin_id).version == version:
-            raise Conflict("it is the active version")
-        return self.plugin(plugin_id)
+            raise Conflict("it is the version in use")
 
     async def grant(self, plugin_id: str, caps: Sequence[str]) -> PluginDetail:
         self.granted += caps
@@ -125,31 +126,40 @@ class FakePlugins(Plugins):
         return self._now(plugin_id, state="running")
 
     async def shadow(self, plugin_id: str, version: str, minutes: float) -> PluginDetail:
-        report = ShadowStatus(
+        self.plugin(plugin_id)
+        difference = ShadowDifference(
+            at="2026-01-01T00:00:01Z", frame="01", aux=0, kinds=["value"], live={"a": 1}, candidate=3
+        )
+        self.reports[plugin_id] = ShadowStatus(
             version=version,
+            against="1.0.0",
             running=True,
+            ended="",
             started_at="2026-01-01T00:00:00Z",
             ends_at="2026-01-01T00:10:00Z",
             frames=2,
             same=1,
             different=1,
             dropped=0,
+            failed=0,
             traps=0,
             kills=0,
             live_us=1.0,
-            shadow_us=2.0,
-            differences=[ShadowDifference("01", "value", {"a": 1}, 3)],
+            candidate_us=2.0,
+            kinds={"value": 1},
+            differences=[difference],
         )
-        return self._now(plugin_id, shadow=report)
+        return self._now(plugin_id, shadow=ShadowSummary(version, running=True, frames=2, different=1, dropped=0))
 
     async def stop_shadow(self, plugin_id: str) -> PluginDetail:
-        return self._now(plugin_id, shadow=replace(self.shadow_report(plugin_id), running=False))
+        report = self.shadow_report(plugin_id)
+        self.reports[plugin_id] = replace(report, running=False, ended="somebody stopped it")
+        return self._now(plugin_id, shadow=ShadowSummary(report.version, False, 2, 1, 0))
 
     def shadow_report(self, plugin_id: str) -> ShadowStatus:
-        report = self.plugin(plugin_id).shadow
-        if report is None:
+        if self.plugin(plugin_id).id not in self.reports:
             raise NotFound(f"plugin {plugin_id} has no shadow")
-        return report
+        return self.reports[plugin_id]
 
     async def promote(self, plugin_id: str) -> PluginDetail:
         return self._now(plugin_id, version=self.shadow_report(plugin_id).version)
