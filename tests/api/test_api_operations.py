@@ -70,6 +70,25 @@ async def test_metrics_show_every_sample_by_name_and_label(api: ApiBench) -> Non
     assert found["gateway_http_refused_connections_total", ()] == 0
 
 
+async def test_metrics_show_a_histogram_as_prometheus_reads_it(api: ApiBench) -> None:
+    text_of = "How long it took."
+    for plugin, counts in (("a", (1, 3, 4)), ("b", (0, 0, 0))):
+        buckets = tuple(zip((0.001, 0.25, float("inf")), counts, strict=True))
+        api.sample_list.append(
+            Sample("gateway_call_seconds", text_of, "histogram", {"plugin": plugin}, counts[-1] / 2, buckets)
+        )
+    _, _, text = await api.call_raw("GET", "/metrics", token=None)
+    assert text.count("# TYPE gateway_call_seconds histogram") == 1
+    (family,) = [one for one in text_string_to_metric_families(text) if one.name == "gateway_call_seconds"]
+    assert family.type == "histogram"
+    found = {
+        (sample.name[21:], sample.labels["plugin"], sample.labels.get("le")): sample.value for sample in family.samples
+    }
+    assert [found["bucket", "a", bound] for bound in ("0.001", "0.25", "+Inf")] == [1, 3, 4]
+    assert (found["count", "a", None], found["sum", "a", None]) == (4, 2)
+    assert (found["bucket", "b", "+Inf"], found["count", "b", None]) == (0, 0)
+
+
 async def test_the_apis_own_answers_are_counted(api: ApiBench) -> None:
     await api.call("GET", "/devices", expect=200)
     await api.call("GET", "/nothing", expect=404)
