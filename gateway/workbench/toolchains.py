@@ -27,6 +27,7 @@ _FETCH_TIMEOUT_S = 600.0
 """One download: a toolchain has some 80 MB."""
 _ASK_TIMEOUT_S = 30.0
 RUST_TARGET = "wasm32-unknown-unknown"
+_DISTRIBUTION_RUSTC = Path("/usr/bin/rustc")
 
 
 class Toolchain(Struct, frozen=True, kw_only=True):
@@ -124,12 +125,12 @@ def rust_version() -> str:
 
 def _rustc() -> tuple[str, str] | None:
     """Path and version of a usable rustc."""
-    return _probe_rustc(os.environ.get("PATH", ""))
+    return _probe_rustc(os.environ.get("PATH", ""), _DISTRIBUTION_RUSTC)
 
 
 @functools.cache
-def _probe_rustc(path: str) -> tuple[str, str] | None:
-    for program in dict.fromkeys([shutil.which("rustc", path=path), "/usr/bin/rustc"]):
+def _probe_rustc(path: str, distribution: Path) -> tuple[str, str] | None:
+    for program in dict.fromkeys([shutil.which("rustc", path=path), str(distribution)]):
         if program is None or not Path(program).exists():
             continue
         try:

@@ -79,6 +79,24 @@ def test_every_plugin_of_a_folder_is_built(tmp_path: Path) -> None:
     assert [path.name for path in plugin_folders(tmp_path)] == ["one", "two"]
 
 
+@needs_compiler
+def test_plugins_that_fail_keep_no_other_from_being_built_and_each_is_told(tmp_path: Path) -> None:
+    for name, source in (("bad", "#error first"), ("good", _SOURCE), ("worse", "#error second")):
+        make(tmp_path, name, source)
+    told: list[str] = []
+    with pytest.raises(ConfigError, match=r"(?s)bad: .*worse: |worse: .*bad: "):
+        build_all(tmp_path, built=lambda path: told.append(path.name))
+    assert told == ["good.wasm"]
+
+
+def test_what_only_c_can_do_is_refused_for_others(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    manifest = _MANIFEST.format("beat").replace("[build]", '[build]\nlanguage = "zig"\nlibc = true')
+    (folder / "plugin.toml").write_text(manifest)
+    with pytest.raises(ConfigError, match="are for C alone"):
+        build_plugin(folder)
+
+
 def test_a_missing_compiler_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(ConfigError, match="pip install ziglang"):
