@@ -16,6 +16,7 @@ from gateway.core.flow import Decoded
 from gateway.wasm.codec import DecodeResult
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.host import WasmCodec
+from gateway.wasm.manifest import Capability
 from gateway.wasm.plugins import PluginHost
 from gateway.workbench.build import build_plugin
 
@@ -24,13 +25,16 @@ PLUGINS = Path(__file__).parents[2] / "plugins"
 
 @contextmanager
 def plugin_alone(
-    plugin_id: str, settings: dict[str, Any] | None = None, clock: Clock | None = None
+    plugin_id: str,
+    settings: dict[str, Any] | None = None,
+    clock: Clock | None = None,
+    granted: tuple[Capability, ...] = WasmConfig().default_grants,
 ) -> Iterator[PluginHost]:
-    """A host that found nothing but this plugin."""
+    """A host that found nothing but this plugin, with the operator's settings and grants."""
     build_plugin(PLUGINS / plugin_id)
     with TemporaryDirectory() as root:
         (Path(root) / plugin_id).symlink_to(PLUGINS / plugin_id)
-        config = WasmConfig(cache=False, settings={plugin_id: settings} if settings else {})
+        config = WasmConfig(cache=False, settings={plugin_id: settings} if settings else {}, default_grants=granted)
         host = PluginHost(config, [Path(root)], None, clock)
         host.load_all()
         try:

@@ -17,7 +17,11 @@
 enum { PAGE = 65536, SEED_BYTES = 4096, SEEDS = 512 };
 
 int64_t gw_decode(uintptr_t ptr, uint32_t len, uint32_t aux);
+#ifdef NO_ENCODER
+#define gw_encode(ptr, len, aux) 0
+#else
 int64_t gw_encode(uintptr_t ptr, uint32_t len, uint32_t aux);
+#endif
 #ifdef STARTS
 int32_t gw_init(uintptr_t ptr, uint32_t len);
 #else
