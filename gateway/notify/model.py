@@ -6,7 +6,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from gateway.core.errors import GatewayError, Rejected
+from gateway.core.errors import Rejected
 from gateway.core.flow import Severity
 from gateway.core.scope import Scope
 from gateway.things.ports import Page, PageRequest
@@ -84,8 +84,11 @@ class ChannelStatus(msgspec.Struct, frozen=True, kw_only=True):
     refused: int = 0
 
 
-class Undelivered(GatewayError):
-    """An attempt failed. `again`: whether another may succeed; `retry_after_s`: not before, as the service asked."""
+class Undelivered(Exception):
+    """An attempt failed; it ends with the notification, and reaches no caller.
+
+    again: whether another may succeed. retry_after_s: not before, as the service asked.
+    """
 
     def __init__(self, text: str, *, again: bool, retry_after_s: float | None = None) -> None:
         """Keep what the channel goes by."""
