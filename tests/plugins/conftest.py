@@ -1,4 +1,4 @@
-"""The JT/T 808 plugin, built from source and run by the real host."""
+"""The JT/T 808 plugin and the runtime of JavaScript codecs, built from source and run by the real host."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fakes.js_codecs import JsCodecs, runtime_wasm
 
 from gateway.wasm.host import WasmCodec
 from gateway.wasm.plugins import PluginHost, WasmConfig
@@ -35,3 +36,18 @@ def jt808(plugin_host: PluginHost) -> WasmCodec:
     codec = plugin_host.codec("jt808")
     assert isinstance(codec, WasmCodec)
     return codec
+
+
+@pytest.fixture(scope="session")
+def js_runtime() -> Iterator[JsCodecs]:
+    build_plugin(PLUGINS / "lorawan-js")
+    codecs = JsCodecs(runtime_wasm(PLUGINS))
+    yield codecs
+    codecs.close()
+
+
+@pytest.fixture
+def js(js_runtime: JsCodecs) -> Iterator[JsCodecs]:
+    """Makes codecs of JavaScript; they end with the test."""
+    yield js_runtime
+    js_runtime.close_codecs()

@@ -282,7 +282,7 @@ static int32_t decode(gw_out *out, const uint8_t *bytes, uint32_t len, uint32_t 
     else if (!code && s->decoder_style == STYLE_INPUT) code = report_answer(s, out, frame.eui, answer);
     else if (!code) code = report(s, out, frame.eui, answer, JS_UNDEFINED);
     JS_FreeValue(s->ctx, answer);
-    script_settle(s);
+    script_finish(s);
     return code;
 }
 GW_DECODER(decode)
@@ -305,7 +305,7 @@ static int32_t put_eui(gw_out *out, gw_value device) {
     return good ? 0 : gw_error(GW_BAD_CONFIG, "`device` must be a DevEUI of 16 hex digits");
 }
 
-/* The command's arguments; an object of its name and its argument where that is no object. */
+/* The command's arguments; an empty object where it has none. */
 static JSValue read_args(JSContext *ctx, gw_in request) {
     gw_in args;
     if (!gw_find(request, "args", &args)) return JS_NewObject(ctx);
@@ -354,10 +354,6 @@ static int32_t write_downlink(script *s, gw_out *out, gw_in request, int64_t fpo
         if (code) return code;
     }
     if (settings.fport_from == FPORT_FIRST_BYTE) gw_byte(out, (uint8_t)fport);
-    if (!JS_IsObject(bytes)) {
-        JS_ThrowTypeError(s->ctx, "the encoder gave no bytes");
-        return script_thrown(s, CODE_THROWN);
-    }
     return value_write_raw(s->ctx, out, bytes) == VALUE_THROWN ? script_thrown(s, CODE_THROWN) : GW_WRITTEN;
 }
 
@@ -381,12 +377,14 @@ static int32_t encode(gw_out *out, gw_in request, uint32_t aux) {
     uint32_t fport = settings.fport_from == FPORT_FIXED ? settings.fport : DEFAULT_FPORT;
     if (settings.fport_from == FPORT_AUX && aux && aux <= MOST_FPORT) fport = aux;
     JSValue data = read_args(s->ctx, request);
-    if (JS_IsException(data)) return script_thrown(s, GW_BAD_CONFIG);
-    JSValue answer = encode_by_style(s, request, data, fport);
+    JSValue answer = JS_IsException(data) ? JS_UNDEFINED : encode_by_style(s, request, data, fport);
+    int32_t code;
+    if (JS_IsException(data)) code = script_thrown(s, GW_BAD_CONFIG);
+    else if (JS_IsException(answer)) code = script_thrown(s, CODE_THROWN);
+    else code = write_answer(s, out, request, fport, answer);
     JS_FreeValue(s->ctx, data);
-    int32_t code = JS_IsException(answer) ? script_thrown(s, CODE_THROWN) : write_answer(s, out, request, fport, answer);
     JS_FreeValue(s->ctx, answer);
-    script_settle(s);
+    script_finish(s);
     return code;
 }
 GW_ENCODER(encode)

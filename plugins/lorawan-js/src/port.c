@@ -46,13 +46,6 @@ enum {
     POINT = WHOLE_GROUPS * GROUP_DIGITS, /* digits before the decimal point */
 };
 
-static int rounding = FE_TONEAREST;
-
-int port_set_rounding(int mode) {
-    rounding = mode;
-    return 0;
-}
-
 /* All digits of |d|: `digits[POINT - 1]` is the ones. Returns the place of the first one that is not 0, or DIGITS. */
 static int exact_digits(double d, char *digits) {
     static uint32_t groups[GROUPS];
@@ -97,22 +90,10 @@ static int exact_digits(double d, char *digits) {
     return place;
 }
 
-/* Whether cutting the digits at `end` must add one to the last that stays. */
-static bool rounds_away(const char *digits, int end, bool negative) {
-    int at = end;
-    while (at < DIGITS && digits[at] == '0') at++;
-    if (at == DIGITS) return false; /* exact */
-    if (rounding == FE_UPWARD) return !negative;
-    if (rounding == FE_DOWNWARD) return negative;
-    if (digits[end] != '5') return digits[end] > '5';
-    for (at = end + 1; at < DIGITS; at++)
-        if (digits[at] != '0') return true;
-    return end > 0 && (digits[end - 1] & 1); /* a tie: to even */
-}
-
-/* Cut the digits at `end`, rounded; true where a carry made a digit before `first`. */
-static bool round_digits(char *digits, int first, int end, bool negative) {
-    if (!rounds_away(digits, end, negative)) return false;
+/* Cut the digits at `end`: to the nearest, of two equally near the larger. True where a carry made a digit before
+ * `first`. Source: ECMAScript 2020, 20.1.3.2, 20.1.3.3 and 20.1.3.5. */
+static bool round_digits(char *digits, int first, int end) {
+    if (digits[end] < '5') return false;
     int at = end - 1;
     while (at >= 0 && digits[at] == '9') digits[at--] = '0';
     digits[at]++;
@@ -129,13 +110,13 @@ static char *put_exponent(char *at, int exponent) {
     return at;
 }
 
-/* As printf of "%+.<after>e" writes a finite number, in the present rounding. Returns the length. */
+/* As printf of "%+.<after>e" writes a finite number. Returns the length. */
 static int put_scientific(char *to, double d, int after) {
     static char digits[DIGITS];
     bool negative = gw_f64_bits(d) >> 63;
     int first = exact_digits(d, digits);
     if (first == DIGITS) first = POINT - 1; /* zero */
-    if (round_digits(digits, first, first + 1 + after, negative)) first--;
+    if (round_digits(digits, first, first + 1 + after)) first--;
     char *at = to;
     *at++ = negative ? '-' : '+';
     *at++ = digits[first];
@@ -146,13 +127,13 @@ static int put_scientific(char *to, double d, int after) {
     return (int)(at - to);
 }
 
-/* As printf of "%.<after>f" writes a finite number below 1e21, in the present rounding. Returns the length. */
+/* As printf of "%.<after>f" writes a finite number below 1e21. Returns the length. */
 static int put_fixed(char *to, double d, int after) {
     static char digits[DIGITS];
     bool negative = gw_f64_bits(d) >> 63;
     int first = exact_digits(d, digits);
     if (first > POINT - 1) first = POINT - 1;
-    if (round_digits(digits, first, POINT + after, negative)) first--;
+    if (round_digits(digits, first, POINT + after)) first--;
     char *at = to;
     if (negative) *at++ = '-';
     memcpy(at, digits + first, (size_t)(POINT - first));

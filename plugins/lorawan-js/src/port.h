@@ -10,18 +10,25 @@
 
 #include <fenv.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Numbers to text. The engine asks the floating-point unit to round digits up or down, which here rounds to nearest
- * only; and the libc computes in software with 128 bits. */
+/* Big integers in limbs of 64 bits, though pointers have 32: with limbs of 32 bits the engine makes 2^63 and above from the
+ * wrong bits (a shift by the width of a limb). */
+#pragma push_macro("INTPTR_MAX")
+#undef INTPTR_MAX
+#define INTPTR_MAX INT64_MAX
+#include "libbf.h"
+#pragma pop_macro("INTPTR_MAX")
+
+/* Numbers to text. The libc computes in software with 128 bits, and rounds a tie to even, around which the engine works by
+ * the modes of a floating-point unit that has none here. port_snprintf rounds a tie away from zero, as JavaScript does. */
 #undef FE_DOWNWARD
 #undef FE_UPWARD
-#define FE_DOWNWARD 0x400
-#define FE_UPWARD 0x800
-#define fesetround port_set_rounding
+#define FE_DOWNWARD FE_TONEAREST
+#define FE_UPWARD FE_TONEAREST
 #define snprintf port_snprintf
-int port_set_rounding(int mode);
 int port_snprintf(char *to, size_t room, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Text to numbers: the same 128 bits. */

@@ -119,6 +119,12 @@ static void find_functions(script *s) {
     s->validator = function_named(s->ctx, "Validator");
 }
 
+/* Let promises go on. */
+static void run_jobs(JSContext *ctx) {
+    JSContext *of_job;
+    while (JS_ExecutePendingJob(JS_GetRuntime(ctx), &of_job)) {}
+}
+
 static int32_t start(script *s) {
     JSRuntime *engine = JS_NewRuntime2(&memory, NULL);
     if (!engine) return gw_error(GW_BAD_CONFIG, FILE_NAME ": no memory for the engine");
@@ -133,7 +139,7 @@ static int32_t start(script *s) {
     if (value_start(s->ctx) && globals_start(s->ctx)) done = JS_Eval(s->ctx, the_source, the_len, FILE_NAME, JS_EVAL_TYPE_GLOBAL);
     if (JS_IsException(done)) return script_thrown(s, GW_BAD_CONFIG);
     JS_FreeValue(s->ctx, done);
-    script_settle(s);
+    run_jobs(s->ctx);
     exhausted = false;
     find_functions(s);
     /* Some vendors publish decoder and encoder as two scripts. */
@@ -145,25 +151,23 @@ int32_t script_load(const char *source, size_t len, bool downlink) {
     the_source = source;
     the_len = len;
     for_downlink = downlink;
-    return start(&the_script);
+    int32_t code = start(&the_script);
+    if (code) the_script.ctx = NULL; /* the host discards the instance */
+    return code;
 }
 
 script *script_ready(void) {
-    if (!the_source) {
-        gw_error(GW_UNSUPPORTED, "no script");
-        return NULL;
-    }
-    if (exhausted) stop(&the_script);
-    if (!the_script.ctx && start(&the_script)) {
-        stop(&the_script);
-        return NULL;
-    }
-    return &the_script;
+    if (the_script.ctx) return &the_script;
+    gw_error(GW_UNSUPPORTED, "no script");
+    return NULL;
 }
 
-void script_settle(script *s) {
-    JSContext *ctx;
-    while (JS_ExecutePendingJob(JS_GetRuntime(s->ctx), &ctx)) {}
+void script_finish(script *s) {
+    run_jobs(s->ctx);
+    if (!exhausted) return;
+    stop(s);
+    /* It ran before: what is left of the memory is in pieces too small. Only a new instance helps. */
+    if (start(s)) __builtin_trap();
 }
 
 /* ---- Errors as text ----------------------------------------------------------------------------------------------- */

@@ -33,12 +33,11 @@ typedef struct {
  * decodeDownlink the decoder. Returns 0, or a code with its text set. */
 int32_t script_load(const char *source, size_t len, bool downlink);
 
-/* The script, ready to be called: NULL where none was loaded. After it ran out of memory it is run afresh; NULL and the
- * error text set where that fails. */
+/* The script, ready to be called: NULL, with the error text set, where none was loaded. */
 script *script_ready(void);
 
-/* Let promises that a call left behind go on. */
-void script_settle(script *s);
+/* End a call: let promises that it left behind go on, and run the script afresh where it ran out of memory. */
+void script_finish(script *s);
 
 /* Make the pending exception the error text, say it in the log, and return `code`. */
 int32_t script_thrown(script *s, int32_t code);

@@ -134,7 +134,10 @@ static value_result write_object(JSContext *ctx, gw_out *out, JSValueConst objec
     return result == VALUE_THROWN ? VALUE_THROWN : VALUE_WRITTEN;
 }
 
-static int is_typed_array(JSContext *ctx, JSValueConst object) {
+/* Whether a value is an array, a typed array or a Buffer; -1 with an exception pending. */
+static int is_list(JSContext *ctx, JSValueConst object) {
+    int is_array = JS_IsArray(ctx, object);
+    if (is_array) return is_array;
     JSValue said = JS_Call(ctx, is_view, JS_UNDEFINED, 1, &object);
     if (JS_IsException(said) || !JS_ToBool(ctx, said)) return JS_IsException(said) ? -1 : 0;
     JSValue length = JS_GetProperty(ctx, object, length_name); /* a DataView is a view without one */
@@ -158,8 +161,7 @@ static value_result write_container(JSContext *ctx, gw_out *out, JSValueConst ob
         JS_ThrowRangeError(ctx, "the result is nested deeper than %d levels, or contains itself", VALUE_MOST_NESTING);
         return VALUE_THROWN;
     }
-    int is_array = JS_IsArray(ctx, object);
-    if (!is_array) is_array = is_typed_array(ctx, object);
+    int is_array = is_list(ctx, object);
     if (is_array < 0) return VALUE_THROWN;
     if (is_array) return write_array(ctx, out, object, depth);
     JSValue said = own_words(ctx, object);
@@ -196,7 +198,9 @@ value_result value_write_object(JSContext *ctx, gw_out *out, JSValueConst object
 }
 
 value_result value_write_raw(JSContext *ctx, gw_out *out, JSValueConst array) {
-    int64_t length = length_of(ctx, array);
+    int is_array = is_list(ctx, array);
+    if (!is_array) JS_ThrowTypeError(ctx, "the encoder gave no array of bytes");
+    int64_t length = is_array > 0 ? length_of(ctx, array) : -1;
     if (length < 0) return VALUE_THROWN;
     for (uint32_t i = 0; i < (uint32_t)length && !out->full; i++) {
         double byte;
