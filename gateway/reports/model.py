@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple, Protocol, TypeAlias
 import msgspec
 
 from gateway.core.scope import Scope
+from gateway.things.model import Device, Product
 from gateway.things.ports import Page, PageRequest, TimeRange
 
 MOST_COLUMNS = 256
@@ -106,11 +107,15 @@ class ReportPlugins(Protocol):
         ...
 
 
-class Units(Protocol):
-    """Thing models, as far as a report shows them."""
+class Things(Protocol):
+    """The catalog, as far as a report needs it."""
 
-    def unit_of(self, scope: Scope, device_id: str, property_id: str) -> str | None:
-        """UCUM code of a property. Raises NotFound for a device that is not the tenant's."""
+    def device(self, scope: Scope, device_id: str) -> Device:
+        """Raises NotFound."""
+        ...
+
+    def product(self, scope: Scope, product_id: str) -> Product:
+        """Raises NotFound."""
         ...
 
 

@@ -27,7 +27,7 @@ from gateway.reports.model import (
     Series,
     SeriesPoint,
     Table,
-    Units,
+    Things,
 )
 from gateway.things.ports import Page, PageRequest, TimeRange
 
@@ -46,7 +46,7 @@ class ReportService:
         config: ReportsConfig,
         clock: Clock,
         series: Series,
-        units: Units,
+        things: Things,
         plugins: ReportPlugins,
         repository: ReportRepository,
     ) -> None:
@@ -54,7 +54,7 @@ class ReportService:
         self._config = config
         self._clock = clock
         self._series = series
-        self._units = units
+        self._things = things
         self._plugins = plugins
         self._repository = repository
         self._turns = asyncio.Semaphore(config.running)
@@ -117,7 +117,8 @@ class ReportService:
 
     async def _made(self, scope: Scope, request: ReportRequest) -> Report:
         version = self._plugins.report_version(request.plugin_id)
-        unit = self._units.unit_of(scope, request.device_id, request.property_id)
+        product = self._things.product(scope, self._things.device(scope, request.device_id).product_id)
+        declared = product.model.properties.get(request.property_id)
         try:
             async with asyncio.timeout(self._config.timeout_s):
                 rows = await self._rows(scope, request)
@@ -125,9 +126,10 @@ class ReportService:
             raise NotReady(f"history was not read within {self._config.timeout_s:g} s; narrow from and to") from late
         given = {"device": request.device_id, "property": request.property_id, "rows": rows}
         span = {"from": request.from_ms, "to": request.to_ms}
+        unit = {} if declared is None or declared.unit is None else {"unit": declared.unit}
         answer = await self._plugins.call(
             request.plugin_id,
-            request.args | span | given | ({} if unit is None else {"unit": unit}),
+            request.args | span | given | unit,
             timeout_s=self._config.timeout_s,
             most_bytes=self._config.result_bytes,
         )

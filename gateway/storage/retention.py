@@ -15,7 +15,18 @@ import structlog
 from gateway.core.scope import system_scope
 from gateway.storage.config import RetentionConfig
 from gateway.storage.database import Database
-from gateway.storage.tables import alarm, command, dead_letter, device, event, message, notification, product, report, scene_run
+from gateway.storage.tables import (
+    alarm,
+    command,
+    dead_letter,
+    device,
+    event,
+    message,
+    notification,
+    product,
+    report,
+    scene_run,
+)
 
 log = structlog.get_logger(__name__)
 

@@ -9,8 +9,10 @@ import msgspec
 from fakes.memory import page_of
 from typing_extensions import override
 
+from gateway.core.clock import Clock
 from gateway.core.errors import Forbidden, NotFound, Rejected
 from gateway.core.scope import Scope
+from gateway.reports.config import ReportsConfig
 from gateway.reports.model import (
     Report,
     ReportFilter,
@@ -18,8 +20,10 @@ from gateway.reports.model import (
     ReportRepository,
     Series,
     SeriesPoint,
-    Units,
+    Things,
 )
+from gateway.reports.service import ReportService
+from gateway.things.model import Device, Product, Property, ThingModel
 from gateway.things.ports import Page, PageRequest, TimeRange
 
 
@@ -56,7 +60,7 @@ class MemoryReports(ReportRepository):
         del self.rows[scope.tenant_id, report_id]
 
 
-class ListedSeries(Series, Units):
+class ListedSeries(Series, Things):
     """The history of device `d1`, property `p`, of tenant `default`."""
 
     def __init__(self, *points: tuple[int, Any]) -> None:
@@ -75,7 +79,7 @@ class ListedSeries(Series, Units):
         *,
         newest_first: bool = False,
     ) -> list[SeriesPoint]:
-        self.unit_of(scope, device_id, property_id)
+        self.device(scope, device_id)
         self.reads += 1
         found = sorted(self.points, reverse=newest_first)
         return [
@@ -87,10 +91,15 @@ class ListedSeries(Series, Units):
         ][:limit]
 
     @override
-    def unit_of(self, scope: Scope, device_id: str, property_id: str) -> str | None:
+    def device(self, scope: Scope, device_id: str) -> Device:
         if scope.tenant_id != "default" or device_id != "d1":
             raise NotFound(f"no device {device_id}")
-        return "kWh" if property_id == "p" else None
+        return Device(key=1, tenant_id="default", id="d1", product_id="pump")
+
+    @override
+    def product(self, scope: Scope, product_id: str) -> Product:
+        model = ThingModel(properties={"p": Property(type="float", unit="kWh")})
+        return Product(tenant_id="default", id=product_id, model=model)
 
 
 class FunctionReports(ReportPlugins):
@@ -118,3 +127,13 @@ def summed(args: dict[str, Any]) -> dict[str, Any]:
     """One line: how many, and their sum."""
     values = [value for _, value in args["rows"]]
     return {"columns": ["count", "sum"], "rows": [[len(values), sum(values)]], "summary": {"unit": args.get("unit")}}
+
+
+class ReportRoom:
+    """The service over two points of device `d1`, for whichever devices there are."""
+
+    def __init__(self, clock: Clock, things: Things) -> None:
+        self.rows = MemoryReports()
+        self.plugins = FunctionReports()
+        series = ListedSeries((1_000, 1.5), (2_000, 2.5))
+        self.service = ReportService(ReportsConfig(), clock, series, things, self.plugins, self.rows)

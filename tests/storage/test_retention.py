@@ -14,10 +14,12 @@ from fakes.traffic import FakeClock
 from gateway.alarms.model import AlarmFilter
 from gateway.core.flow import AlarmChange, Commit, DeadLetter, Event, Message, NewDevice
 from gateway.notify.model import Notification, NotificationFilter
+from gateway.reports.model import Report, ReportFilter
 from gateway.rules.model import SceneRun
 from gateway.storage.config import RetentionConfig
 from gateway.storage.database import Database
 from gateway.storage.history import SqlHistoryRepository
+from gateway.storage.reports import SqlReportRepository
 from gateway.storage.retention import Retention
 from gateway.storage.writer import JournalWriter
 from gateway.things.model import Command, Device, Product
@@ -141,7 +143,20 @@ async def test_everything_else_goes_by_its_own_days_and_what_is_open_stays(
     await repositories.scenes.save_run(run)
     notice = Notification(id="open", tenant_id="default", channel="ops", title="t", text="", created_at_ms=old)
     await repositories.notifications.add_notifications(SCOPE, [notice])
+    reports = SqlReportRepository(database)
+    report = Report(
+        id="r",
+        tenant_id="default",
+        plugin_id="x",
+        plugin_version="1",
+        device_id="d1",
+        property_id="p",
+        from_ms=0,
+        to_ms=1,
+        rows=[],
+    )
     for at in (old, young):
+        await reports.add_report(SCOPE, msgspec.structs.replace(report, id=str(at), created_at_ms=at))
         ended = {"id": str(at), "ended_at_ms": at}
         await repositories.commands.save_command(SCOPE, msgspec.structs.replace(command, status="failed", **ended))
         await repositories.scenes.save_run(msgspec.structs.replace(run, status="failed", **ended))
@@ -159,6 +174,7 @@ async def test_everything_else_goes_by_its_own_days_and_what_is_open_stays(
         scene_runs_days=10,
         cleared_alarms_days=10,
         notifications_days=10,
+        reports_days=10,
     )
     gone = await Retention(database, config).sweep()
     assert gone == {
@@ -168,6 +184,7 @@ async def test_everything_else_goes_by_its_own_days_and_what_is_open_stays(
         "commands": 1,
         "scene_runs": 1,
         "notifications": 1,
+        "reports": 1,
         "alarms": 1,
     }
     page = PageRequest()
@@ -177,6 +194,7 @@ async def test_everything_else_goes_by_its_own_days_and_what_is_open_stays(
     assert (await repositories.alarms.list_alarms(SCOPE, AlarmFilter(), PageRequest())).total == 2
     left = await repositories.notifications.list_notifications(SCOPE, NotificationFilter(), page)
     assert {item.id for item in left.items} == {"open", str(young)}
+    assert (await reports.list_reports(SCOPE, ReportFilter(), page)).total == 1
     forever = RetentionConfig(
         events_days=None,
         dead_letters_days=None,
@@ -184,6 +202,7 @@ async def test_everything_else_goes_by_its_own_days_and_what_is_open_stays(
         scene_runs_days=None,
         cleared_alarms_days=None,
         notifications_days=None,
+        reports_days=None,
     )
     clock.ms += 3650 * DAY_MS
     assert set((await Retention(database, forever).sweep()).values()) == {0}
