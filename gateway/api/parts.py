@@ -19,6 +19,7 @@ from gateway.identity.logins import Logins
 from gateway.identity.model import AuditRepository
 from gateway.identity.users import Users
 from gateway.notify.model import ChannelStatus, Draft, Notification, NotificationFilter
+from gateway.reports.model import Report, ReportFilter, ReportRequest
 from gateway.rules.model import RuleStatus, SceneRepository, SceneRun, SceneStatus, Schedule
 from gateway.things.model import Command, Device, Product
 from gateway.things.normalise import Normaliser
@@ -191,6 +192,26 @@ class Notifications(Protocol):
         ...
 
 
+class Reports(Protocol):
+    """Reports of the tenant."""
+
+    async def run(self, scope: Scope, request: ReportRequest) -> Report:
+        """Make one and keep it. Raises NotFound, Rejected, NotReady, CodecError."""
+        ...
+
+    async def get_report(self, scope: Scope, report_id: str) -> Report:
+        """With its rows. Raises NotFound."""
+        ...
+
+    async def list_reports(self, scope: Scope, which: ReportFilter, page: PageRequest) -> Page[Report]:
+        """Without their rows, newest first."""
+        ...
+
+    async def delete_report(self, scope: Scope, report_id: str) -> None:
+        """Raises NotFound."""
+        ...
+
+
 class ListenerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One listener. `counters` are totals since the start, by stable name."""
 
@@ -273,6 +294,7 @@ class Parts:
     scene_runs: SceneRepository
     schedules: Schedules
     notifications: Notifications
+    reports: Reports
     plugins: Plugins
     listeners: Listeners
     health: Health

@@ -75,7 +75,7 @@ class HistoryView(Resource):
     ) -> Listing[PointShape] | Listing[BucketShape]:
         """List stored points from `from` (inclusive) to `to` (exclusive), or one value per interval with `agg`."""
         self.parts.catalog.device(self.scope, device_id)
-        span = TimeRange(_moment("from", from_), _moment("to", to))
+        span = TimeRange(moment("from", from_), moment("to", to))
         if agg is None:
             if interval is not None:
                 raise Rejected("interval: goes with agg=avg|min|max|sum|count|first|last")
@@ -113,7 +113,8 @@ class DeadLettersView(Resource):
         return listed(await self.parts.history.dead_letters(self.scope, request_of(paging, {})), dead_letter_shape)
 
 
-def _moment(name: str, text: str | None) -> int | None:
+def moment(name: str, text: str | None) -> int | None:
+    """Epoch milliseconds of a time as clients write it. Raises Rejected, naming the field."""
     if text is None:
         return None
     found = _TIME.fullmatch(text)

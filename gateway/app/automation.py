@@ -10,6 +10,7 @@ import msgspec
 from gateway.alarms.model import Alarm
 from gateway.alarms.service import AlarmService
 from gateway.app.effects import Effects
+from gateway.app.reports import report_service
 from gateway.app.traffic import Traffic
 from gateway.config import Loaded
 from gateway.core.bus import Bus
@@ -49,7 +50,8 @@ class Automation:
         self.alarms = AlarmService(SqlAlarmRepository(database), bus, self._alarm_cleared)
         traffic.catalog.on_device_changed(self._device_changed)
         self.scene_rows = SqlSceneRepository(database)
-        self._effects = Effects(self.alarms, traffic.commands, traffic.plugins, notifications)
+        self.reports = report_service(config.reports, database, traffic, clock)
+        self._effects = Effects(self.alarms, traffic.commands, traffic.plugins, self.reports, notifications)
         self._rules_config = msgspec.structs.replace(config.rules, directory=str(loaded.path(config.rules.directory)))
         scenes = msgspec.structs.replace(config.scenes, directory=str(loaded.path(config.scenes.directory)))
         self.scenes = SceneHost(scenes, supervisor, clock, self._effects, self.scene_rows)
@@ -77,6 +79,7 @@ class Automation:
         yield from self.rules.samples()
         yield from self.scenes.samples()
         yield from self.notifications.samples()
+        yield from self.reports.samples()
 
     def _device_changed(self, device: Device, change: DeviceChange) -> None:
         if change == "deleted":

@@ -1,10 +1,11 @@
-"""What rules and scenes may do to the outside, wired to alarms, commands, plugins and notifications."""
+"""What rules and scenes may do to the outside, wired to alarms, commands, plugins, reports and notifications."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 from typing_extensions import override
 
 from gateway.alarms.service import AlarmService
@@ -13,7 +14,9 @@ from gateway.core.flow import AlarmChange, StateDelta
 from gateway.core.scope import Scope
 from gateway.notify.model import Draft
 from gateway.notify.service import NotificationService
-from gateway.rules.model import Notice, RuleEffects
+from gateway.reports.model import ReportRequest
+from gateway.reports.service import ReportService
+from gateway.rules.model import Notice, RuleEffects, WantedReport
 from gateway.rules.scenes import SceneHost
 from gateway.things.commands import CommandService
 from gateway.wasm.plugins import PluginHost
@@ -26,12 +29,18 @@ class Effects(RuleEffects):
     """Alarms, commands, calls and notifications, in the name of the rule or scene that asked."""
 
     def __init__(
-        self, alarms: AlarmService, commands: CommandService, plugins: PluginHost, notifications: NotificationService
+        self,
+        alarms: AlarmService,
+        commands: CommandService,
+        plugins: PluginHost,
+        reports: ReportService,
+        notifications: NotificationService,
     ) -> None:
         """Wire them; `scenes` is set once there are any, for they need these effects themselves."""
         self._alarms = alarms
         self._commands = commands
         self._plugins = plugins
+        self._reports = reports
         self._notifications = notifications
         self.scenes: SceneHost | None = None
 
@@ -57,6 +66,13 @@ class Effects(RuleEffects):
         if kind not in _CALLABLE:
             raise Rejected(f"plugin {plugin_id} is of kind {kind}; scripts call {', '.join(sorted(_CALLABLE))}")
         return await self._plugins.call(plugin_id, args, timeout_s=timeout_s, most_bytes=most_bytes)
+
+    @override
+    async def run_report(self, tenant_id: str, wanted: WantedReport, actor: str) -> dict[str, Any]:
+        request = ReportRequest(**msgspec.structs.asdict(wanted))
+        report = await self._reports.run(Scope(tenant_id, actor, frozenset({"*"})), request)
+        figures = {"points": report.points, "row_count": report.row_count, "summary": report.summary}
+        return {"id": report.id, **figures}
 
     @override
     async def notify(self, notices: Sequence[Notice]) -> list[str]:

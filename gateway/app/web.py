@@ -75,6 +75,7 @@ def web_server(
         scene_runs=automation.scene_rows,
         schedules=automation.schedules,
         notifications=automation.notifications,
+        reports=automation.reports,
         plugins=plugins,
         listeners=listeners,
         health=health,

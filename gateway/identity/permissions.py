@@ -41,6 +41,8 @@ class Permission(enum.StrEnum):
     SCHEDULE_MANAGE = "rules.schedule.manage"
     NOTIFICATION_LIST = "notify.notification.list"
     NOTIFICATION_MANAGE = "notify.notification.manage"
+    REPORT_LIST = "reports.report.list"
+    REPORT_MANAGE = "reports.report.manage"
     ALARM_LIST = "alarms.alarm.list"
     ALARM_MANAGE = "alarms.alarm.manage"
 

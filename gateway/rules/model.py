@@ -86,6 +86,17 @@ class Notice(msgspec.Struct, frozen=True):
     device_id: str | None = None
 
 
+class WantedReport(msgspec.Struct, frozen=True):
+    """A report that a scene asks for: a plugin's, over a property from `from_ms` (inclusive) to `to_ms` (exclusive)."""
+
+    plugin_id: str
+    device_id: str
+    property_id: str
+    from_ms: int
+    to_ms: int
+    args: dict[str, Any] = {}
+
+
 class RuleEffects(Protocol):
     """What rules and scenes may do to the outside; the composition root wires it to alarms and commands."""
 
@@ -103,6 +114,13 @@ class RuleEffects(Protocol):
         """Call a plugin that rules and scenes may call; its answer has at most `most_bytes` of MessagePack.
 
         Raises GatewayError, saying why there is no answer.
+        """
+        ...
+
+    async def run_report(self, tenant_id: str, wanted: WantedReport, actor: str) -> dict[str, Any]:
+        """Make a report and keep it; returns `{id, points, row_count, summary}`.
+
+        Raises GatewayError, saying why there is none.
         """
         ...
 

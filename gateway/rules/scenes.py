@@ -23,11 +23,11 @@ from gateway.core.metrics import Sample
 from gateway.core.scope import DEFAULT_TENANT, Scope
 from gateway.core.tasks import Supervisor
 from gateway.rules.config import ScenesConfig
-from gateway.rules.model import Notice, RuleEffects, SceneRepository, SceneRun, SceneStatus
+from gateway.rules.model import Notice, RuleEffects, SceneRepository, SceneRun, SceneStatus, WantedReport
 from gateway.rules.plugin_calls import PluginCalls
 from gateway.rules.process import WorkerLost
 from gateway.rules.scene_scripts import SceneScripts
-from gateway.rules.wire import Asked, AskPlugin, Notify, SendCommand, Slice, asked_decoder, encoder
+from gateway.rules.wire import Asked, AskPlugin, AskReport, Notify, SendCommand, Slice, asked_decoder, encoder
 
 log = structlog.get_logger(__name__)
 
@@ -276,6 +276,8 @@ class SceneHost:
                     answer = await self._command(live, asked)
                 case AskPlugin():
                     answer = await self._plugin(asked)
+                case AskReport():
+                    answer = await self._report(live, asked)
                 case Notify():
                     answer = await self._notify(live, asked)
         finally:
@@ -297,6 +299,17 @@ class SceneHost:
 
     async def _plugin(self, asked: AskPlugin) -> bytes:
         return await self._plugins.answer(asked.plugin, asked.args, asked.timeout_s or self.config.plugin_timeout_s)
+
+    async def _report(self, live: _Live, asked: AskReport) -> bytes:
+        wanted = WantedReport(asked.plugin, asked.device, asked.property, asked.from_ms, asked.to_ms, asked.args)
+        try:
+            made = await self._effects.run_report(live.run.tenant_id, wanted, f"scene:{live.run.scene}")
+        except GatewayError as failure:
+            return encoder.encode((False, safe_text(str(failure), _ERROR_CHARS)))
+        answer = encoder.encode((True, made))
+        if len(answer) > self.config.args_bytes:  # the report is made all the same: its id is what matters
+            answer = encoder.encode((True, {name: made[name] for name in ("id", "points", "row_count")}))
+        return answer
 
     async def _notify(self, live: _Live, asked: Notify) -> bytes:
         actor = f"scene:{live.run.scene}"

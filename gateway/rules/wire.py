@@ -228,6 +228,17 @@ class AskPlugin(msgspec.Struct, tag_field="type", tag="plugin"):
     timeout_s: float | None = None
 
 
+class AskReport(msgspec.Struct, tag_field="type", tag="report"):
+    """`report.run{...}` of a scene."""
+
+    plugin: str
+    device: str
+    property: str
+    from_ms: int
+    to_ms: int
+    args: dict[str, Any] = {}
+
+
 class LogLine(msgspec.Struct, tag_field="type", tag="log"):
     """`log.info(...)` and its like."""
 
@@ -238,7 +249,7 @@ class LogLine(msgspec.Struct, tag_field="type", tag="log"):
 Action: TypeAlias = RaiseAlarm | ClearAlarm | SendCommand | RunScene | Notify | LogLine
 
 
-Asked: TypeAlias = SendCommand | AskPlugin | Notify
+Asked: TypeAlias = SendCommand | AskPlugin | AskReport | Notify
 
 
 class Declared(msgspec.Struct):

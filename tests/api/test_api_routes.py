@@ -10,6 +10,7 @@ from gateway.api.views import Door, Resource
 from gateway.core.scope import system_scope
 from gateway.identity.permissions import Permission
 from gateway.notify.model import Notification
+from gateway.reports.model import Report
 from gateway.rules.model import Schedule
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -28,6 +29,7 @@ NAMES = {
     "run_id": "r0",
     "schedule_id": "s0",
     "notification_id": "n0",
+    "report_id": "p0",
 }
 BODIES: dict[str, Any] = {
     "/auth/login": {"username": "nobody", "password": "x"},
@@ -46,6 +48,13 @@ BODIES: dict[str, Any] = {
     "/plugins/{plugin_id}/activate": {"version": "1.0.0"},
     "/plugins/{plugin_id}/shadow": {"version": "1.0.0"},
     "/notifications": {"channel": "ops", "title": "t"},
+    "/reports": {
+        "plugin": "sum",
+        "device": "d1",
+        "property": "p",
+        "from": "1970-01-01T00:00:00Z",
+        "to": "1970-01-02T00:00:00Z",
+    },
     "/schedules": {"scene": "locate", "cron": "* * * * *"},
 }
 
@@ -79,6 +88,17 @@ async def everything(api: ApiBench, tenant_id: str = "default") -> str:
     await api.plugins.shadow("bytes", "1.0.0", 1)
     note = Notification(id="n0", tenant_id=tenant_id, channel="ops", title="t", text="x")
     await api.notify.rows.add_notifications(scope, [note])
+    report = Report(
+        id="p0",
+        tenant_id=tenant_id,
+        plugin_id="sum",
+        plugin_version="1",
+        device_id="d1",
+        property_id="p",
+        from_ms=0,
+        to_ms=1,
+    )
+    await api.reports.rows.add_report(scope, report)
     api.event(tenant_id=tenant_id)
     return await api.with_alarm(tenant_id)
 

@@ -11,6 +11,7 @@ from fakes.identity_fakes import CHEAP, IdentityRoom
 from fakes.memory import MemoryAlarms, MemoryDevices, MemoryProducts, MemoryScenes, MemoryStore, page_of
 from fakes.notify_fakes import MemoryNotifications, NotifyRoom
 from fakes.plugins_port import FakePlugins
+from fakes.report_fakes import ReportRoom
 
 from gateway.alarms.service import AlarmService
 from gateway.api.application import create_app
@@ -254,6 +255,7 @@ class ApiBench:
         self.plugins: Any = FakePlugins() if plugins is None else plugins(self.catalog)
         note_rows = MemoryNotifications() if database is None else SqlNotificationRepository(database)
         self.notify = NotifyRoom(note_rows, self.identity.clock)
+        self.reports = ReportRoom(self.identity.clock, self.catalog)
         self.sample_list: list[Sample] = []
         self.parts = Parts(
             clock=self.identity.clock,
@@ -271,6 +273,7 @@ class ApiBench:
             scene_runs=self.scene_rows,
             schedules=FakeSchedules(self.scene_rows),
             notifications=self.notify.service,
+            reports=self.reports.service,
             plugins=self.plugins,
             listeners=FakeListeners(),
             health=self.health,

@@ -17,7 +17,7 @@ from gateway.core.flow import AlarmChange, Event, Message, StateDelta
 from gateway.core.tasks import Supervisor
 from gateway.rules.config import RulesConfig, SandboxLimits
 from gateway.rules.host import RulesHost
-from gateway.rules.model import Notice, RuleEffects, RuleStatus
+from gateway.rules.model import Notice, RuleEffects, RuleStatus, WantedReport
 
 QUICK = SandboxLimits(budget=300_000, cpu_ms=60, kill_after_ms=300)
 
@@ -46,6 +46,8 @@ class RecordingEffects(RuleEffects):
         self.answers: dict[str, dict[str, Any]] = {}
         self.plugins: dict[str, Callable[..., Any]] = {}
         self.plugin_calls: list[tuple[str, dict[str, Any], float]] = []
+        self.reports: list[tuple[WantedReport, str]] = []
+        self.summary: dict[str, Any] = {"mean": 1.5}
         self.scenes: list[tuple[str, dict[str, Any], str]] = []
         self.notices: list[Notice] = []
         self.hold = asyncio.Event()
@@ -69,6 +71,12 @@ class RecordingEffects(RuleEffects):
             raise NotFound(f"no plugin {plugin_id!r}")
         answer = self.plugins[plugin_id](args)
         return await answer if isawaitable(answer) else answer
+
+    async def run_report(self, tenant_id: str, wanted: WantedReport, actor: str) -> dict[str, Any]:
+        self.reports.append((wanted, actor))
+        if wanted.plugin_id == "missing":
+            raise NotFound("no plugin 'missing'")
+        return {"id": "r1", "points": 2, "row_count": 1, "summary": self.summary}
 
     async def notify(self, notices: Sequence[Notice]) -> list[str]:
         if self.failures:

@@ -3,7 +3,7 @@
 local env, bounded, watched, encode, decode, line, max_wait_s, max_args, max_lines, line_room, packed, told = ...
 
 local error, type, next, rawget = error, type, next, rawget
-local format, concat = string.format, table.concat
+local format, concat, whole = string.format, table.concat, math.tointeger
 local yield, resume, running, status = coroutine.yield, coroutine.resume, coroutine.running, coroutine.status
 
 local about = { description = "" }
@@ -81,6 +81,28 @@ env.plugin = {
     packed(id, args) -- says what is wrong with them where the script can see it
     local request = { type = "plugin", plugin = id, args = args, timeout_s = seconds_of(timeout, "plugin.call", 60) }
     return told(ask("plugin.call", "ask", encode(request, max_args, "plugin.call", true)))
+  end,
+}
+
+local REPORT <const> = { plugin = true, device = true, property = true, from = true, to = true, args = true }
+
+env.report = {
+  run = function(given)
+    if type(given) ~= "table" then error("report.run takes a table, as in report.run{plugin = ...}", 2) end
+    for key in next, given do
+      if not REPORT[key] then error(format("report.run: unknown field '%s'", key), 2) end
+    end
+    local from, to = whole(given.from), whole(given.to)
+    if not (from and to) then error("report.run: from and to are epoch milliseconds", 2) end
+    for _, key in next, { "plugin", "device", "property" } do
+      if type(given[key]) ~= "string" then error(format("report.run: %s must be text", key), 2) end
+    end
+    packed("report", given.args) -- says what is wrong with them where the script can see it
+    local request = {
+      type = "report", plugin = given.plugin, device = given.device, property = given.property, from_ms = from, to_ms = to,
+      args = given.args,
+    }
+    return told(ask("report.run", "ask", encode(request, max_args, "report.run")))
   end,
 }
 
