@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fakes.nursery import Nursery, counting, echoing, marks, vector
 from fakes.traffic import FakeClock
 from guests_gw1 import guest
-from guests_life import Nursery, counting, echoing, marks, vector
 
 from gateway.core.errors import CodecError, ConfigError, Conflict, NotFound, NotReady
 from gateway.wasm.area import Decisions

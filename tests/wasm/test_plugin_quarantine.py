@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from guests_life import Nursery, counting, marks
+from fakes.nursery import Nursery, counting, marks
 
 from gateway.core.errors import NotReady
 from gateway.wasm.area import Decisions

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from guests_life import Nursery, counting, marks, vector
+from fakes.nursery import Nursery, counting, marks, vector
 
 from gateway.core.errors import NotFound
 from gateway.wasm.area import Decisions

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from fakes.eventually import eventually
+from fakes.nursery import Nursery, counting, echoing, marks
 from guests_gw1 import guest
-from guests_life import Nursery, counting, echoing, marks
 
 from gateway.core.errors import ConfigError, Conflict, NotFound
 from gateway.wasm import shadow as shadow_room

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fakes.nursery import Nursery, counting
 from fakes.traffic import FakeConnection, FakeCredentials, FakeDirectory, HeldJournal
-from guests_life import Nursery, counting
 
 from gateway.core.bus import Bus
 from gateway.core.errors import ConfigError, NotFound, NotReady
