@@ -37,6 +37,9 @@ MODEMS = 1024
 hostile = settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+modem_states = st.lists(st.integers(0, 2**40) | st.text(max_size=50), max_size=3)
+
+
 @pytest.fixture(scope="module")
 def host() -> Iterator[PluginHost]:
     with plugin_alone("modbus-meter") as alone:
@@ -288,6 +291,12 @@ def line(modem_host: PluginHost) -> WasmCodec:
     return running(modem_host, "modbus-meter")
 
 
+@pytest.fixture(scope="module")
+def heir() -> Iterator[WasmCodec]:
+    with plugin_alone("modbus-meter", {"modem_prefix": "REG:"}) as alone:
+        yield running(alone, "modbus-meter")
+
+
 def test_a_modems_registration_names_the_meters_of_its_connection(line: WasmCodec) -> None:
     totals = reply(bytes(8), 4, unit_id=7)
     assert decode_safely(line, totals, 71) == NO_MODEM
@@ -328,6 +337,38 @@ def test_the_oldest_of_too_many_modems_is_forgotten() -> None:
         assert decode_safely(codec, totals, 1) == NO_MODEM
         assert decoded(codec, totals, 2).device == "modem2-1"
         assert decoded(codec, totals, MODEMS + 1).device == f"modem{MODEMS + 1}-1"
+
+
+def test_the_names_of_modems_outlive_a_reload(line: WasmCodec) -> None:
+    decode_safely(line, b"REG:mill", 5)
+    state = line.program.save_state()
+    assert state is not None
+
+    with plugin_alone("modbus-meter", {"modem_prefix": "REG:"}) as alone:
+        newer = running(alone, "modbus-meter")
+        assert decode_safely(newer, reply(bytes(8), 4), 5) == NO_MODEM
+        assert newer.program.load_state(state)
+        assert decoded(newer, reply(bytes(8), 4), 5).device == "mill-1"
+
+
+def test_the_state_of_as_many_modems_as_there_may_be_fits_the_input() -> None:
+    with plugin_alone("modbus-meter", {"modem_prefix": ""}) as alone:
+        codec = running(alone, "modbus-meter")
+        for connection in range(MODEMS):
+            decode_safely(codec, b"m" * 40, 2**32 - 1 - connection)
+        state = codec.program.save_state()
+
+        assert state is not None
+        assert len(msgspec.msgpack.decode(state)) == MODEMS
+        assert codec.program.load_state(state)
+
+
+@hostile
+@given(state=st.binary(max_size=60) | st.lists(modem_states, max_size=4).map(msgspec.msgpack.encode))
+def test_any_state_is_taken_or_refused(heir: WasmCodec, state: bytes) -> None:
+    heir.program.load_state(state)
+
+    assert heir.stats.traps == 0
 
 
 @pytest.mark.parametrize(
