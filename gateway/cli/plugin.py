@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from gateway.cli.terminal import CONFIG
 from gateway.config import load
 from gateway.core.log import set_up
-
-if TYPE_CHECKING:
-    from gateway.wasm.plugins import PluginHost
 
 
 @click.group()
@@ -32,28 +26,23 @@ def plugin() -> None:
 @plugin.command("list")
 @CONFIG
 def plugin_list(config_path: Path) -> None:
-    """List the plugins that the configuration finds, with their state; loads them, starts nothing.
+    """List the plugins that a start would find: id, version, kind, state, source, signer, capabilities.
+
+    They are loaded, nothing is started.
 
     \b
     Example:
       gateway plugin list
     """
-    with _plugins(config_path) as host:
-        for status in host.plugins():
-            reason = f"  {status.reason}" if status.reason else ""
-            click.echo(f"{status.id}  {status.version}  {status.kind}  {status.state}{reason}")
-
-
-@contextmanager
-def _plugins(config_path: Path) -> Iterator[PluginHost]:
-    """The configuration's plugins, loaded."""
-    from gateway.wasm.plugins import PluginHost  # noqa: PLC0415 - as in `run`
+    from gateway.operations.plugins import list_plugins  # noqa: PLC0415 - as in `run`
 
     loaded = load(config_path)
     set_up("human", "error")
-    host = PluginHost(loaded.config.wasm, [loaded.path(path) for path in loaded.config.plugins.dirs], None)
-    try:
-        host.load_all()
-        yield host
-    finally:
-        host.close()
+    for status in list_plugins(loaded):
+        shown = next((one for one in status.versions if one.version == status.version), None)
+        source = "-" if shown is None else shown.source
+        signer = "not signed" if shown is None or not shown.signed_by else f"signed by {shown.signed_by}"
+        caps = "caps " + (" ".join(status.caps.asked) or "none")
+        reason = f"  {status.reason}" if status.reason else ""
+        fields = (status.id, status.version, status.kind, status.state, source, signer, caps)
+        click.echo("  ".join(field or "-" for field in fields) + reason)

@@ -8,6 +8,7 @@ from typing import get_args
 import click
 
 from gateway.cli.plugin import plugin
+from gateway.wasm.manifest import MANIFEST_NAME
 
 _PLUGINS = click.option(
     "--plugins",
@@ -17,6 +18,7 @@ _PLUGINS = click.option(
     show_default=True,
     help="Folder of plugin folders, where PLUGIN is an id, and of --all.",
 )
+_BESIDE = "."
 _LANGUAGES = ("c", "zig", "as", "go", "rust", "js")
 
 
@@ -51,8 +53,16 @@ def plugin_new(name: str, lang: str, into: Path | None) -> None:
 @click.argument("target", metavar="PLUGIN", required=False)
 @click.option("--all", "every", is_flag=True, help="Build every plugin of the folder.")
 @click.option("--force", is_flag=True, help="Build what is up to date, too.")
+@click.option(
+    "--package",
+    "packages",
+    type=click.Path(path_type=Path, file_okay=False),
+    is_flag=False,
+    flag_value=_BESIDE,
+    help="Make the package, too, in this folder, or beside the module where none is named.",
+)
 @_PLUGINS
-def plugin_build(target: str | None, root: Path, *, every: bool, force: bool) -> None:
+def plugin_build(target: str | None, root: Path, packages: Path | None, *, every: bool, force: bool) -> None:
     """Compile plugins from source, where their sources changed. PLUGIN is a folder or an id.
 
     A compiler that is pinned is fetched on the first build that needs it.
@@ -62,16 +72,30 @@ def plugin_build(target: str | None, root: Path, *, every: bool, force: bool) ->
       gateway plugin build ./meter
       gateway plugin build jt808
       gateway plugin build --all
+      gateway plugin build ./meter --package dist
     """
     from gateway.workbench.build import build_all, build_plugin  # noqa: PLC0415 - as in `run`
     from gateway.workbench.shipped import plugin_folder  # noqa: PLC0415 - as above
 
     if every == (target is not None):
         raise click.UsageError("name one plugin, or --all")
+
+    def say(path: Path) -> None:
+        _say_built(path)
+        if packages is not None:
+            _pack(path, packages)
+
     if target is None:
-        build_all(root, force=force, built=_say_built)
+        build_all(root, force=force, built=say)
     else:
-        _say_built(build_plugin(plugin_folder(target, root), force=force))
+        say(build_plugin(plugin_folder(target, root), force=force))
+
+
+def _pack(built: Path, packages: Path) -> None:
+    from gateway.wasm.package import pack_folder  # noqa: PLC0415 - as in `run`
+
+    folder = next(parent for parent in built.parents if (parent / MANIFEST_NAME).exists())
+    click.echo(f"packed {pack_folder(folder, folder if packages == Path(_BESIDE) else packages)}")
 
 
 def _default_folder() -> Path:

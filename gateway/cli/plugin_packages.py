@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import Any, Final, get_args
 
 import click
 
@@ -15,27 +15,28 @@ from gateway.core.errors import ConfigError
 from gateway.core.log import set_up
 from gateway.wasm.manifest import Capability
 
-if TYPE_CHECKING:
-    from gateway.wasm.area import Decisions
-
 _FILE: Final[Any] = click.Path(path_type=Path, dir_okay=False)
 _FOLDER: Final[Any] = click.Path(path_type=Path, file_okay=False)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 @plugin.command("pack")
-@click.argument("folder", type=_FOLDER)
+@click.argument("target", metavar="PLUGIN")
 @click.option("--out", type=_FOLDER, help="Folder for the package; the plugin's own where not given.")
-def plugin_pack(folder: Path, out: Path | None) -> None:
+def plugin_pack(target: str, out: Path | None) -> None:
     """Make a package of a built plugin: `<id>-<version>.gwp`, the same bytes on every machine.
+
+    PLUGIN is a folder, or the id of one in ./plugins or of one that comes with the gateway.
 
     \b
     Examples:
       gateway plugin pack plugins/jt808
-      gateway plugin pack ./meter --out dist
+      gateway plugin pack lorawan-js --out dist
     """
     from gateway.wasm.package import pack_folder, unpack  # noqa: PLC0415 - as in `run`
+    from gateway.workbench.shipped import plugin_folder  # noqa: PLC0415 - as in `run`
 
+    folder = plugin_folder(target, Path("plugins"))
     path = pack_folder(folder, out or folder)
     click.echo(f"packed {path}\nsha256 {unpack(path.read_bytes()).sha256}")
 
@@ -111,20 +112,24 @@ def plugin_install(package: Path, config_path: Path, *, activate: bool) -> None:
 
 @plugin.command("grant")
 @click.argument("plugin_id")
-@click.argument("caps", nargs=-1, required=True, type=click.Choice(get_args(Capability)))
+@click.argument("caps", nargs=-1, type=click.Choice(get_args(Capability)))
+@click.option("--only", is_flag=True, help="Take back what was granted before; without CAPS, everything.")
 @CONFIG
-def plugin_grant(plugin_id: str, caps: tuple[Capability, ...], config_path: Path) -> None:
+def plugin_grant(plugin_id: str, caps: tuple[Capability, ...], config_path: Path, *, only: bool) -> None:
     """Let a plugin use capabilities beyond `[wasm] default_grants`; what waited for them runs.
 
     \b
-    Example:
+    Examples:
       gateway plugin grant dingtalk emit
+      gateway plugin grant dingtalk --only
     """
     from gateway.operations.plugins import grant  # noqa: PLC0415 - as in `run`
 
+    if not caps and not only:
+        raise click.UsageError("name capabilities, or take all back with --only")
     set_up("human", "error")
-    decided = grant(load(config_path), plugin_id, caps)
-    click.echo(f"{plugin_id} may use, beside the default ones: {' '.join(decided.granted or ())}")
+    decided = grant(load(config_path), plugin_id, caps, only=only)
+    click.echo(f"{plugin_id} may use, beside the default ones: {' '.join(decided.granted or ()) or 'none'}")
 
 
 @plugin.command("rollback")
@@ -140,7 +145,10 @@ def plugin_rollback(plugin_id: str, config_path: Path) -> None:
     from gateway.operations.plugins import roll_back  # noqa: PLC0415 - as in `run`
 
     set_up("human", "error")
-    _say_active(plugin_id, roll_back(load(config_path), plugin_id))
+    decided = roll_back(load(config_path), plugin_id)
+    click.echo(
+        f"{plugin_id}: {f'version {decided.active}' if decided.active else 'the version in the folder'} is active"
+    )
 
 
 @plugin.command("remove")
@@ -160,7 +168,3 @@ def plugin_remove(plugin_id: str, version: str | None, config_path: Path) -> Non
     set_up("human", "error")
     remove(load(config_path), plugin_id, version)
     click.echo(f"removed {plugin_id}{f' {version}' if version else ''}")
-
-
-def _say_active(plugin_id: str, decided: Decisions) -> None:
-    click.echo(f"{plugin_id}: version {decided.active} is the active one")

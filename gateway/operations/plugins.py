@@ -1,6 +1,6 @@
 """Installed plugins from the command line, whether the gateway runs or not: a running one follows the area's files.
 
-A version is proved here before it is decided for, with the grants that it will have; nothing is started for good.
+A version is judged here before it is decided for, with the grants that it will have; nothing is started for good.
 """
 
 from __future__ import annotations
@@ -8,16 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-import wasmtime
 
 from gateway.app.gateway import private
 from gateway.config import Loaded
 from gateway.core.clock import SystemClock
-from gateway.core.errors import ConfigError, Conflict, GatewayError, NotFound
+from gateway.core.errors import ConfigError, Conflict, NotFound
 from gateway.wasm.area import Decisions, Installed, PluginArea
-from gateway.wasm.manifest import Capability, load_manifest
+from gateway.wasm.loader import Loader, Refusal, Verdict
+from gateway.wasm.manifest import Capability
+from gateway.wasm.plugins import PluginHost
 from gateway.wasm.release import Release, Starter, read_release
 from gateway.wasm.sandbox import Sandbox
+from gateway.wasm.status import PluginStatus
+from gateway.wasm.versions import PluginSources
 
 
 class InstallReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,36 +36,52 @@ def plugin_area(loaded: Loaded) -> PluginArea:
     return PluginArea.open(loaded.config.plugins, private(loaded.path(loaded.config.server.data_dir)))
 
 
+def list_plugins(loaded: Loaded) -> list[PluginStatus]:
+    """Every plugin as a start would find it; all are loaded, and let go again."""
+    host = PluginHost(loaded.config.wasm, _dirs(loaded), None, area=plugin_area(loaded))
+    try:
+        return host.load_all()
+    finally:
+        host.close()
+
+
 def install(loaded: Loaded, package: Path, *, activate: bool = True) -> InstallReport:
     """Install a package and decide for it, if it keeps its promises; one that does not is not kept.
 
-    Raises Rejected, Conflict, StorageFailed, and ConfigError or CodecError saying what fails.
+    Raises Rejected, Conflict, StorageFailed, or ConfigError saying what fails.
     """
     area = plugin_area(loaded)
-    known = _all_versions(area)
+    before = {(plugin_id, one.version) for plugin_id in area.ids() for one in area.versions(plugin_id)}
     installed = area.install(package)
+    plugin_id, version = installed.id, installed.version
+    decided = area.decisions(plugin_id)
     if not activate:
-        return InstallReport(installed=installed, active=area.decisions(installed.id).active == installed.version)
-    missing = _missing(loaded, area, installed)
-    if not missing:
-        try:
-            prove(loaded, area, installed)
-        except GatewayError:
-            if (installed.id, installed.version) not in known:
-                area.remove(installed.id, installed.version)
-            raise
-    _decide_for(area, installed.id, installed.version)
+        _leave_as_it_is(loaded, area, installed, decided)
+        return InstallReport(installed=installed, active=decided.active == version)
+    verdict = _judge(loaded, area, installed)
+    if isinstance(verdict, Refusal) and verdict.state != "waiting":
+        if (plugin_id, version) not in before:
+            area.remove(plugin_id, version)
+        raise ConfigError(f"{plugin_id} {version} is not installed: {verdict.reason}")
+    previous = decided.previous if decided.active == version else decided.active
+    area.decide(plugin_id, msgspec.structs.replace(decided, active=version, previous=previous, disabled=False))
+    missing = verdict.missing if isinstance(verdict, Refusal) else ()
     return InstallReport(installed=installed, active=not missing, missing=missing)
 
 
-def grant(loaded: Loaded, plugin_id: str, caps: tuple[Capability, ...]) -> Decisions:
-    """Let an installed plugin use capabilities beyond the default ones. Raises NotFound, Conflict, StorageFailed."""
+def grant(loaded: Loaded, plugin_id: str, caps: tuple[Capability, ...], *, only: bool = False) -> Decisions:
+    """Let a plugin use capabilities beyond the default ones; `only`: these, and none that were granted before.
+
+    Raises Conflict where the configuration decides, NotFound for what cannot be an id, StorageFailed.
+    """
     area = plugin_area(loaded)
     if plugin_id in loaded.config.wasm.grants:
         raise Conflict(f"[wasm.grants] says what {plugin_id} may use; change it there, or take the entry out")
+    if not PluginSources(_dirs(loaded), area).survey(plugin_id).found:
+        raise NotFound(f"no plugin {plugin_id!r}; see: gateway plugin list")
     decided = area.decisions(plugin_id)
-    granted = tuple(sorted({*(decided.granted or ()), *caps}))
-    after = msgspec.structs.replace(decided, granted=granted)
+    granted = {*caps} if only else {*(decided.granted or ()), *caps}
+    after = msgspec.structs.replace(decided, granted=tuple(sorted(granted)) or None)
     area.decide(plugin_id, after)
     return after
 
@@ -71,9 +90,12 @@ def roll_back(loaded: Loaded, plugin_id: str) -> Decisions:
     """Decide for the version before. Raises NotFound where there is none, StorageFailed."""
     area = plugin_area(loaded)
     decided = area.decisions(plugin_id)
-    if decided.previous is None:
+    sources = PluginSources(_dirs(loaded), area).survey(plugin_id)
+    found = None if decided.previous is None else sources.version(decided.previous)
+    if found is None:
         raise NotFound(f"plugin {plugin_id!r} has no version to go back to; see: gateway plugin list")
-    after = msgspec.structs.replace(decided, active=decided.previous, previous=decided.active, disabled=False)
+    active = found.version if found.source == "installed" else None
+    after = msgspec.structs.replace(decided, active=active, previous=decided.active, disabled=False)
     area.decide(plugin_id, after)
     return after
 
@@ -83,7 +105,7 @@ def remove(loaded: Loaded, plugin_id: str, version: str | None) -> None:
     area = plugin_area(loaded)
     if version is None:
         users = [name for name, product in loaded.config.products.items() if product.plugin == plugin_id]
-        if users and plugin_id not in _in_folders(loaded):
+        if users and PluginSources(_dirs(loaded), area).survey(plugin_id).in_folder is None:
             raise Conflict(f"plugin {plugin_id} is used by product {', '.join(sorted(users))}; change [products] first")
         area.forget(plugin_id)
     elif area.decisions(plugin_id).active == version:
@@ -92,65 +114,48 @@ def remove(loaded: Loaded, plugin_id: str, version: str | None) -> None:
         area.remove(plugin_id, version)
 
 
-def prove(loaded: Loaded, area: PluginArea, installed: Installed) -> None:
-    """Start an installed version and run its vectors. Raises ConfigError, CodecError, saying what fails."""
-    wasm = loaded.config.wasm
+def _leave_as_it_is(loaded: Loaded, area: PluginArea, installed: Installed, decided: Decisions) -> None:
+    """Let a version that is only kept not run by itself: name the one that does, or let none."""
+    if decided.active is not None:
+        return
+    survey = PluginSources(_dirs(loaded), area).survey(installed.id)
+    others = [one for one in survey.found if one.version != installed.version]
+    if survey.in_folder is None and others:
+        area.decide(installed.id, msgspec.structs.replace(decided, active=others[-1].version))
+    elif survey.in_folder is None:
+        area.decide(installed.id, msgspec.structs.replace(decided, disabled=True))
+
+
+def _judge(loaded: Loaded, area: PluginArea, installed: Installed) -> Verdict:
+    """Read, compile and prove an installed version, as the gateway would."""
+    wasm, sources = loaded.config.wasm, PluginSources(_dirs(loaded), area)
+
+    def granted(plugin_id: str) -> frozenset[str]:
+        if plugin_id in wasm.grants:
+            return frozenset(wasm.grants[plugin_id])
+        return frozenset({*wasm.default_grants, *(area.decisions(plugin_id).granted or ())})
 
     def runtime(plugin_id: str) -> Release:
-        return read_release(_runtime_folder(loaded, area, plugin_id), wasm, _no_runtime)
+        preferred = sources.survey(plugin_id).preferred()
+        if not preferred:
+            raise ConfigError(f"its runtime {plugin_id!r} is not among the plugins; install it first")
+        return read_release(preferred[0].folder, wasm, _no_runtime)
 
-    granted = _granted(loaded, area, installed.id)
-    starter = Starter(wasm, SystemClock(), lambda _id: granted)
+    found = sources.survey(installed.id).version(installed.version)
+    if found is None:
+        raise NotFound(f"{installed.id} {installed.version} was removed meanwhile")
     sandbox = Sandbox(wasm)
+    starter = Starter(wasm, SystemClock(), granted)
+    loader = Loader(wasm, starter, sandbox, lambda: Sandbox(wasm), runtime=runtime, granted=granted)
     try:
-        results = starter.prove(read_release(installed.folder, wasm, runtime), sandbox)
-    except wasmtime.WasmtimeError as error:
-        raise ConfigError(f"{installed.id} {installed.version}: the module is not valid") from error
+        return loader.judge(found)
     finally:
+        loader.close()
         sandbox.close()
-    failed = [result for result in results if not result.ok]
-    if failed:
-        raise ConfigError(f"{len(failed)} test vectors fail; {failed[0].name}: {failed[0].detail}")
 
 
-def _decide_for(area: PluginArea, plugin_id: str, version: str) -> None:
-    decided = area.decisions(plugin_id)
-    previous = decided.previous if decided.active == version else decided.active
-    area.decide(plugin_id, msgspec.structs.replace(decided, active=version, previous=previous, disabled=False))
-
-
-def _missing(loaded: Loaded, area: PluginArea, installed: Installed) -> tuple[str, ...]:
-    asked = load_manifest(installed.folder).caps.asked()
-    return tuple(sorted(asked - _granted(loaded, area, installed.id)))
-
-
-def _granted(loaded: Loaded, area: PluginArea, plugin_id: str) -> frozenset[str]:
-    wasm = loaded.config.wasm
-    if plugin_id in wasm.grants:
-        return frozenset(wasm.grants[plugin_id])
-    return frozenset({*wasm.default_grants, *(area.decisions(plugin_id).granted or ())})
-
-
-def _all_versions(area: PluginArea) -> set[tuple[str, str]]:
-    return {(plugin_id, found.version) for plugin_id in area.ids() for found in area.versions(plugin_id)}
-
-
-def _in_folders(loaded: Loaded) -> dict[str, Path]:
-    folders: dict[str, Path] = {}
-    for root in loaded.config.plugins.dirs:
-        for path in loaded.path(root).glob("*/plugin.toml"):
-            folders.setdefault(path.parent.name, path.parent)
-    return folders
-
-
-def _runtime_folder(loaded: Loaded, area: PluginArea, plugin_id: str) -> Path:
-    active = area.decisions(plugin_id).active
-    versions = {found.version: found.folder for found in area.versions(plugin_id)}
-    newest = next(reversed(versions.values()), None)
-    folder = versions.get(active or "") or _in_folders(loaded).get(plugin_id) or newest
-    if folder is None:
-        raise ConfigError(f"its runtime {plugin_id!r} is not among the plugins; install it first")
-    return folder
+def _dirs(loaded: Loaded) -> list[Path]:
+    return [loaded.path(path) for path in loaded.config.plugins.dirs]
 
 
 def _no_runtime(plugin_id: str) -> Release:

@@ -98,7 +98,7 @@ class PluginArea:
     ) -> None:
         """Touch nothing yet: an area that nobody installs into is no folder."""
         self._folder = folder
-        self._trust = trust or Trust()
+        self.trust = trust or Trust()
         self.limits = limits or PackageLimits()
         self._max_versions = max_versions
         self._checked: dict[Path, tuple[_Seen, Installed | str]] = {}
@@ -145,7 +145,7 @@ class PluginArea:
         data = _package_bytes(package, self.limits) if isinstance(package, Path) else package
         opened = unpack(data, self.limits)
         plugin_id, version = opened.manifest.id, opened.manifest.version
-        signer = self._trust.admit(opened.files)
+        signer = self.trust.admit(opened.files)
         with self._locked():
             place = self._folder / plugin_id / version
             found = dict(self._found(plugin_id)).get(version)
@@ -245,7 +245,7 @@ class PluginArea:
         files = folder_files(folder, manifest)
         if manifest.version != place.name or _content(files) != record.content:
             raise ConfigError(f"{plugin_id} {place.name} is damaged: its files changed; install the package again")
-        return _installed(plugin_id, place.name, place, record.package, self._trust.admit(files))
+        return _installed(plugin_id, place.name, place, record.package, self.trust.admit(files))
 
     def _record(self, place: Path) -> _Record:
         return msgspec.json.decode(_small(place / _RECORD), type=_Record)

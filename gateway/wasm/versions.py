@@ -10,14 +10,16 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
 
-from gateway.core.errors import ConfigError, Conflict
+from gateway.core.errors import ConfigError, Conflict, Rejected
 from gateway.wasm.area import Decisions, PluginArea
 from gateway.wasm.manifest import load_manifest, plugin_folders
+from gateway.wasm.package import folder_files
+from gateway.wasm.signing import SIGNATURE_NAME, Trust
 from gateway.wasm.status import Source
 
 log = structlog.get_logger(__name__)
@@ -66,6 +68,15 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
         return [found for place, found in enumerate((first, second)) if found and (place == 0 or found != first)]
 
 
+class _Folder(NamedTuple):
+    """What an operator's folder says of itself. refused: its signature is wrong."""
+
+    version: str
+    signed_by: str = ""
+    trusted: bool = False
+    refused: str = ""
+
+
 class PluginSources:
     """The operator's folders and the installed area."""
 
@@ -74,7 +85,7 @@ class PluginSources:
         self._dirs = tuple(dirs)
         self._area = area
         self._decided: dict[str, Decisions] = {}
-        self._names: dict[Path, tuple[str, str]] = {}
+        self._seen: dict[Path, tuple[str, _Folder]] = {}
 
     def ids(self) -> list[str]:
         """Every plugin of which there is a version, folders first."""
@@ -102,14 +113,18 @@ class PluginSources:
         traces: list[str] = []
         if folder is not None:
             traces.append(fingerprint(folder))
-            version = self._version_of(folder, traces[0])
-            found.append(Found(id=plugin_id, version=version, folder=folder, source="folder"))
+            seen = self._look_at(folder, traces[0])
+            if seen.refused:
+                refused[seen.version] = seen.refused
+            else:
+                signed: dict[str, Any] = {"signed_by": seen.signed_by, "trusted": seen.trusted}
+                found.append(Found(id=plugin_id, version=seen.version, folder=folder, source="folder", **signed))
         if self._area is not None:
             for one in self._area.versions(plugin_id):
                 fields = {name: getattr(one, name) for name in one.__struct_fields__}
                 found.append(Found(**fields, source="installed"))
                 traces.append(f"{one.version} {one.sha256}")
-            refused = self._area.refused(plugin_id)
+            refused |= self._area.refused(plugin_id)
         decisions = self.decisions(plugin_id)
         mark = _digest([*traces, repr(refused), repr(decisions)])
         return Survey(id=plugin_id, found=tuple(found), refused=refused, decisions=decisions, mark=mark)
@@ -136,15 +151,11 @@ class PluginSources:
         else:
             self._area.remove(plugin_id, version)
 
-    def _version_of(self, folder: Path, trace: str) -> str:
-        """The version that a folder's manifest names; read again only when the folder changed."""
-        known = self._names.get(folder)
+    def _look_at(self, folder: Path, trace: str) -> _Folder:
+        """What a folder says of itself; read again only when it changed."""
+        known = self._seen.get(folder)
         if known is None or known[0] != trace:
-            try:
-                known = trace, load_manifest(folder).version
-            except ConfigError:
-                known = trace, ""  # loading it says what is wrong
-            self._names[folder] = known
+            known = self._seen[folder] = trace, _read(folder, None if self._area is None else self._area.trust)
         return known[1]
 
     def _folders(self) -> dict[str, Path]:
@@ -153,6 +164,23 @@ class PluginSources:
             for folder in plugin_folders(root):
                 folders.setdefault(folder.name, folder)
         return folders
+
+
+def _read(folder: Path, trust: Trust | None) -> _Folder:
+    """Read version and signature. An operator's folder needs no signature, but one that it has must be right."""
+    try:
+        manifest = load_manifest(folder)
+    except ConfigError:
+        return _Folder("")  # loading it says what is wrong
+    if trust is None or not (folder / SIGNATURE_NAME).exists():
+        return _Folder(manifest.version)
+    try:
+        signer = trust.signer(folder_files(folder, manifest))
+    except (ConfigError, Rejected) as error:
+        return _Folder(manifest.version, refused=str(error))
+    if signer is None:
+        return _Folder(manifest.version)
+    return _Folder(manifest.version, str(signer), signer.trusted)
 
 
 def fingerprint(folder: Path) -> str:
