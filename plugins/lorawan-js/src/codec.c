@@ -26,7 +26,7 @@ static struct {
     uint32_t variables_len;
 } settings;
 
-/* ---- Settings ----------------------------------------------------------------------------------------------------- */
+/* ---- Settings ---------------------------------------------------------------------------------------------------- */
 
 static int32_t set_fport(gw_value value) {
     if (gw_is(value, "aux")) settings.fport_from = FPORT_AUX;
@@ -74,7 +74,8 @@ static int32_t set_one(gw_value key, gw_in *in) {
 
 static int32_t configure(gw_in config) {
     gw_value map = gw_next(&config);
-    if (map.type != GW_T_MAP) return map.type == GW_T_END || map.type == GW_T_NIL ? 0 : gw_error(GW_BAD_CONFIG, "config: not a table");
+    if (map.type == GW_T_END || map.type == GW_T_NIL) return 0;
+    if (map.type != GW_T_MAP) return gw_error(GW_BAD_CONFIG, "config: not a table");
     for (uint32_t i = 0; i < map.len; i++) {
         gw_value key = gw_next(&config);
         int32_t code = set_one(key, &config);
@@ -102,7 +103,7 @@ static int32_t init(gw_in start) {
 }
 GW_INIT(init)
 
-/* ---- Decoding ----------------------------------------------------------------------------------------------------- */
+/* ---- Decoding ---------------------------------------------------------------------------------------------------- */
 
 typedef struct {
     const uint8_t *eui; /* NULL: the frame names no device */
@@ -159,7 +160,8 @@ static JSValue decode_port_last(script *s, const uplink *frame, int32_t *code) {
     JSContext *ctx = s->ctx;
     JSValue port = JS_NewInt32(ctx, (int32_t)frame->fport);
     JSValue result = call(ctx, s->decoder, 2, (JSValue[]){value_bytes(ctx, frame->payload, frame->len), port});
-    if (JS_IsObject(result) && !JS_IsUndefined(s->converter)) result = call(ctx, s->converter, 2, (JSValue[]){result, port});
+    if (JS_IsObject(result) && !JS_IsUndefined(s->converter))
+        result = call(ctx, s->converter, 2, (JSValue[]){result, port});
     if (!JS_IsObject(result) || JS_IsUndefined(s->validator)) return result;
     JSValue valid = call(ctx, s->validator, 2, (JSValue[]){JS_DupValue(ctx, result), port});
     int is_valid = JS_IsException(valid) ? -1 : JS_ToBool(ctx, valid);
@@ -216,7 +218,7 @@ static int32_t judge(script *s, JSValueConst answer, JSValue *warnings) {
     return warned ? script_thrown(s, CODE_THROWN) : 0;
 }
 
-/* The item for `data`: a report of its properties as they were when the frame came, and the same to show, with warnings. */
+/* The item for `data`: a report of its properties, and the same to show, with warnings. */
 static int32_t write_report(script *s, gw_out *out, const uint8_t *eui, JSValueConst data, JSValueConst warnings) {
     uint32_t count = 0;
     gw_map(out, eui ? 4 : 3);
@@ -275,7 +277,8 @@ static int32_t decode(gw_out *out, const uint8_t *bytes, uint32_t len, uint32_t 
     if (!s) return GW_UNSUPPORTED;
     if (JS_IsUndefined(s->decoder)) return gw_error(GW_UNSUPPORTED, "codec.js: " SCRIPT_NO_DECODER);
     uplink frame;
-    if (!open_envelope(&frame, bytes, len, aux)) return gw_error(GW_TRUNCATED, "the frame is shorter than its DevEUI and fPort");
+    if (!open_envelope(&frame, bytes, len, aux))
+        return gw_error(GW_TRUNCATED, "the frame is shorter than its DevEUI and fPort");
     int32_t code = 0;
     JSValue answer = decode_by_style(s, &frame, &code);
     if (JS_IsException(answer)) code = script_thrown(s, CODE_THROWN);
@@ -287,7 +290,7 @@ static int32_t decode(gw_out *out, const uint8_t *bytes, uint32_t len, uint32_t 
 }
 GW_DECODER(decode)
 
-/* ---- Encoding ----------------------------------------------------------------------------------------------------- */
+/* ---- Encoding ---------------------------------------------------------------------------------------------------- */
 
 static int hex_digit(char c) {
     if (c >= '0' && c <= '9') return c - '0';
@@ -323,9 +326,9 @@ static JSValue encode_by_style(script *s, gw_in request, JSValueConst data, uint
     gw_value command = gw_get(request, "command");
     JSValue input = JS_NewObject(ctx);
     if (JS_IsException(input)) return input;
-    if (define(ctx, input, "data", JS_DupValue(ctx, data)) && define(ctx, input, "fPort", port) &&
-        define(ctx, input, "variables", read_variables(ctx)) &&
-        define(ctx, input, "command", command.type == GW_T_STR ? JS_NewStringLen(ctx, command.text, command.len) : JS_NULL))
+    JSValue name = command.type == GW_T_STR ? JS_NewStringLen(ctx, command.text, command.len) : JS_NULL;
+    if (define(ctx, input, "command", name) && define(ctx, input, "data", JS_DupValue(ctx, data)) &&
+        define(ctx, input, "fPort", port) && define(ctx, input, "variables", read_variables(ctx)))
         return call(ctx, s->encoder, 1, &input);
     JS_FreeValue(ctx, input);
     return JS_EXCEPTION;

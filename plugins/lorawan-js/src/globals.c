@@ -13,7 +13,7 @@ enum { LINE_BYTES = 512 }; /* what the host takes of a line of log */
 static JSAtom recv_time_name;
 static JSValue date, recv_time_getter;
 
-/* ---- console ------------------------------------------------------------------------------------------------------ */
+/* ---- console ----------------------------------------------------------------------------------------------------- */
 
 static JSValue console_say(JSContext *ctx, JSValueConst this_value, int count, JSValueConst *args, int level) {
     static char line[LINE_BYTES];
@@ -34,13 +34,14 @@ static JSValue make_console(JSContext *ctx) {
                    {"warn", SCRIPT_WARNING}, {"error", SCRIPT_ERROR}, {"trace", SCRIPT_DEBUG}};
     JSValue console = JS_NewObject(ctx);
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
-        JSValue say = JS_NewCFunctionMagic(ctx, console_say, methods[i].name, 1, JS_CFUNC_generic_magic, methods[i].level);
+        JSValue say =
+            JS_NewCFunctionMagic(ctx, console_say, methods[i].name, 1, JS_CFUNC_generic_magic, methods[i].level);
         JS_SetPropertyStr(ctx, console, methods[i].name, say);
     }
     return console;
 }
 
-/* ---- Math.random: the host's randomness, fetched in pages because asking costs more than a decode ------------------ */
+/* ---- Math.random: the host's randomness, fetched in pages because asking costs more than a decode ---------------- */
 
 static JSValue math_random(JSContext *ctx, JSValueConst this_value, int count, JSValueConst *args) {
     static uint64_t page[64];
@@ -52,7 +53,7 @@ static JSValue math_random(JSContext *ctx, JSValueConst this_value, int count, J
     return JS_NewFloat64(ctx, (double)(page[--left] >> 11) * 0x1p-53);
 }
 
-/* ---- recvTime ----------------------------------------------------------------------------------------------------- */
+/* ---- recvTime ---------------------------------------------------------------------------------------------------- */
 
 static JSValue get_recv_time(JSContext *ctx, JSValueConst input, int count, JSValueConst *args) {
     JSValue now = JS_CallConstructor(ctx, date, 0, NULL);
@@ -65,11 +66,12 @@ static JSValue get_recv_time(JSContext *ctx, JSValueConst input, int count, JSVa
 }
 
 bool globals_define_recv_time(JSContext *ctx, JSValueConst input) {
-    int flags = JS_PROP_HAS_GET | JS_PROP_HAS_CONFIGURABLE | JS_PROP_CONFIGURABLE | JS_PROP_HAS_ENUMERABLE | JS_PROP_ENUMERABLE;
+    int flags = JS_PROP_HAS_GET | JS_PROP_HAS_CONFIGURABLE | JS_PROP_CONFIGURABLE;
+    flags |= JS_PROP_HAS_ENUMERABLE | JS_PROP_ENUMERABLE;
     return JS_DefineProperty(ctx, input, recv_time_name, JS_UNDEFINED, recv_time_getter, JS_UNDEFINED, flags) >= 0;
 }
 
-/* ---- All of them -------------------------------------------------------------------------------------------------- */
+/* ---- All of them ------------------------------------------------------------------------------------------------- */
 
 bool globals_start(JSContext *ctx) {
     JSValue global = JS_GetGlobalObject(ctx);

@@ -87,7 +87,10 @@ static const char polyfill[] = JAVASCRIPT((function (global) {
             if (code < 128) bytes.push(code);
             else if (code < 2048) bytes.push(192 | (code >> 6), 128 | (code & 63));
             else if (code < 65536) bytes.push(224 | (code >> 12), 128 | ((code >> 6) & 63), 128 | (code & 63));
-            else bytes.push(240 | (code >> 18), 128 | ((code >> 12) & 63), 128 | ((code >> 6) & 63), 128 | (code & 63));
+            else {
+                bytes.push(240 | (code >> 18), 128 | ((code >> 12) & 63));
+                bytes.push(128 | ((code >> 6) & 63), 128 | (code & 63));
+            }
         }
         return bytes;
     };
@@ -100,7 +103,8 @@ static const char polyfill[] = JAVASCRIPT((function (global) {
                 text += String.fromCharCode(first);
                 continue;
             }
-            let more = first >= 194 && first < 224 ? 1 : first >= 224 && first < 240 ? 2 : first >= 240 && first < 245 ? 3 : 0;
+            let more = 0;
+            if (first >= 194 && first < 245) more = first < 224 ? 1 : first < 240 ? 2 : 3;
             let code = more ? first & (63 >> more) : -1;
             let low = first === 224 ? 160 : first === 240 ? 144 : 128;
             let high = first === 237 ? 159 : first === 244 ? 143 : 191;
@@ -174,7 +178,9 @@ static const char polyfill[] = JAVASCRIPT((function (global) {
         static concat(list, total) {
             const joined = new Buffer(total === undefined ? list.reduce((sum, one) => sum + one.length, 0) : total);
             let place = 0;
-            for (const one of list) for (let i = 0; i < one.length && place < joined.length; i++) joined[place++] = one[i];
+            for (const one of list) {
+                for (let i = 0; i < one.length && place < joined.length; i++) joined[place++] = one[i];
+            }
             return joined;
         }
         static isBuffer(object) {
@@ -245,9 +251,9 @@ static const char polyfill[] = JAVASCRIPT((function (global) {
         }
     }
     const numbers = [
-        ["UInt8", "Uint8", 1], ["Int8", "Int8", 1], ["UInt16", "Uint16", 2], ["Int16", "Int16", 2], ["UInt32", "Uint32", 4],
-        ["Int32", "Int32", 4], ["Float", "Float32", 4], ["Double", "Float64", 8], ["BigUInt64", "BigUint64", 8],
-        ["BigInt64", "BigInt64", 8]
+        ["UInt8", "Uint8", 1], ["Int8", "Int8", 1], ["UInt16", "Uint16", 2], ["Int16", "Int16", 2],
+        ["UInt32", "Uint32", 4], ["Int32", "Int32", 4], ["Float", "Float32", 4], ["Double", "Float64", 8],
+        ["BigUInt64", "BigUint64", 8], ["BigInt64", "BigInt64", 8]
     ];
     for (const [name, kind, size] of numbers) {
         for (const order of size === 1 ? [""] : ["BE", "LE"]) {

@@ -33,7 +33,7 @@ _Noreturn void port_assert_fail(const char *condition, const char *file, int lin
     __builtin_trap();
 }
 
-/* ---- Decimal digits of a double, exactly -------------------------------------------------------------------------- */
+/* ---- Decimal digits of a double, exactly ------------------------------------------------------------------------- */
 
 enum {
     GROUP = 1000000000,
@@ -83,7 +83,8 @@ static int exact_digits(double d, char *digits) {
     memset(digits, '0', DIGITS);
     for (int i = first; i < last; i++) {
         uint32_t group = groups[i];
-        for (int k = GROUP_DIGITS - 1; k >= 0; k--, group /= 10) digits[i * GROUP_DIGITS + k] = (char)('0' + group % 10);
+        for (int k = GROUP_DIGITS - 1; k >= 0; k--, group /= 10)
+            digits[i * GROUP_DIGITS + k] = (char)('0' + group % 10);
     }
     int place = first * GROUP_DIGITS;
     while (place < DIGITS && digits[place] == '0') place++;
@@ -165,7 +166,7 @@ int port_snprintf(char *to, size_t room, const char *format, ...) {
     return length;
 }
 
-/* ---- Text to a double --------------------------------------------------------------------------------------------- */
+/* ---- Text to a double -------------------------------------------------------------------------------------------- */
 
 /* Plain decimals of at most 15 digits and a small power of ten are exact in one multiplication or division of doubles
  * (Clinger, "How to read floating point numbers accurately", 1990); the rest is the libc's. */

@@ -14,16 +14,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Big integers in limbs of 64 bits, though pointers have 32: with limbs of 32 bits the engine makes 2^63 and above from the
- * wrong bits (a shift by the width of a limb). */
+/* Big integers in limbs of 64 bits, though pointers have 32: with limbs of 32 bits the engine makes 2^63 and above from
+ * the wrong bits (a shift by the width of a limb). */
 #pragma push_macro("INTPTR_MAX")
 #undef INTPTR_MAX
 #define INTPTR_MAX INT64_MAX
 #include "libbf.h"
 #pragma pop_macro("INTPTR_MAX")
 
-/* Numbers to text. The libc computes in software with 128 bits, and rounds a tie to even, around which the engine works by
- * the modes of a floating-point unit that has none here. port_snprintf rounds a tie away from zero, as JavaScript does. */
+/* Numbers to text. The libc computes in software with 128 bits, and rounds a tie to even, around which the engine works
+ * by the modes of a floating-point unit that has none here. port_snprintf rounds a tie away from zero, as JavaScript
+ * does. */
 #undef FE_DOWNWARD
 #undef FE_UPWARD
 #define FE_DOWNWARD FE_TONEAREST

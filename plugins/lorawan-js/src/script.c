@@ -21,7 +21,7 @@ static size_t the_len;
 static bool for_downlink, exhausted;
 static char error_text[ERROR_BYTES];
 
-/* ---- Memory: the sandbox's; an allocation that fails is an exception to the script -------------------------------- */
+/* ---- Memory: the sandbox's; an allocation that fails is an exception to the script ------------------------------- */
 
 enum { BLOCK_OVERHEAD = 8 };
 
@@ -62,7 +62,7 @@ static void *resize(JSMallocState *state, void *block, size_t size) {
 
 static const JSMallocFunctions memory = {allocate, release, resize, malloc_usable_size};
 
-/* ---- Life --------------------------------------------------------------------------------------------------------- */
+/* ---- Life -------------------------------------------------------------------------------------------------------- */
 
 static void stop(script *s) {
     if (!s->ctx) return;
@@ -82,7 +82,8 @@ static void stop(script *s) {
 static JSValue function_named(JSContext *ctx, const char *name) {
     char source[160];
     int len = snprintf(source, sizeof source,
-                       "typeof %s==='function'?%s:(typeof module==='object'&&module&&module.exports||{}).%s", name, name, name);
+                       "typeof %s==='function'?%s:(typeof module==='object'&&module&&module.exports||{}).%s", name,
+                       name, name);
     JSValue found = JS_Eval(ctx, source, (size_t)len, FILE_NAME, JS_EVAL_TYPE_GLOBAL);
     if (JS_IsException(found)) JS_FreeValue(ctx, JS_GetException(ctx));
     else if (JS_IsFunction(ctx, found)) return found;
@@ -136,7 +137,8 @@ static int32_t start(script *s) {
     }
     s->decoder = s->converter = s->validator = s->encoder = JS_UNDEFINED;
     JSValue done = JS_EXCEPTION;
-    if (value_start(s->ctx) && globals_start(s->ctx)) done = JS_Eval(s->ctx, the_source, the_len, FILE_NAME, JS_EVAL_TYPE_GLOBAL);
+    if (value_start(s->ctx) && globals_start(s->ctx))
+        done = JS_Eval(s->ctx, the_source, the_len, FILE_NAME, JS_EVAL_TYPE_GLOBAL);
     if (JS_IsException(done)) return script_thrown(s, GW_BAD_CONFIG);
     JS_FreeValue(s->ctx, done);
     run_jobs(s->ctx);
@@ -170,7 +172,7 @@ void script_finish(script *s) {
     if (start(s)) __builtin_trap();
 }
 
-/* ---- Errors as text ----------------------------------------------------------------------------------------------- */
+/* ---- Errors as text ---------------------------------------------------------------------------------------------- */
 
 /* "codec.js:12" for an error that was thrown there, "codec.js" where that is not known. */
 static size_t put_place(JSContext *ctx, JSValueConst error, char *to, size_t room) {
@@ -196,9 +198,9 @@ int32_t script_thrown(script *s, int32_t code) {
     error_text[len++] = ' ';
     size_t said = exhausted ? 0 : value_show(s->ctx, error_text + len, ERROR_BYTES - len, error);
     if (!said) {
-        static const char no_memory[] = "InternalError: out of memory", no_words[] = "an exception that cannot be shown";
-        said = exhausted ? sizeof no_memory - 1 : sizeof no_words - 1;
-        memcpy(error_text + len, exhausted ? no_memory : no_words, said);
+        const char *words = exhausted ? "InternalError: out of memory" : "an exception that cannot be shown";
+        said = strlen(words);
+        memcpy(error_text + len, words, said);
     }
     JS_FreeValue(s->ctx, error);
     gw_log(SCRIPT_ERROR, error_text, (uint32_t)(len + said));

@@ -17,7 +17,7 @@ enum { SCRIPT_DEBUG, SCRIPT_INFO, SCRIPT_WARNING, SCRIPT_ERROR };
 typedef enum {
     STYLE_INPUT,     /* decodeUplink(input), encodeDownlink(input), decodeDownlink(input): one object in, one out */
     STYLE_FPORT,     /* Decode(fPort, bytes, variables), Encode(fPort, object, variables) */
-    STYLE_PORT_LAST, /* Decoder(bytes, port), then Converter(object, port) and Validator(object, port); Encoder(object, port) */
+    STYLE_PORT_LAST, /* Decoder(bytes, port), Converter(object, port), Validator(object, port); Encoder(object, port) */
 } script_style;
 
 typedef struct {
@@ -26,11 +26,12 @@ typedef struct {
     script_style decoder_style, encoder_style;
 } script;
 
-#define SCRIPT_NO_DECODER "has none of the functions decodeUplink, Decode and Decoder (decodeDownlink with direction = \"down\")"
+#define SCRIPT_NO_DECODER                                                                                             \
+    "has none of the functions decodeUplink, Decode and Decoder (decodeDownlink where `direction` is \"down\")"
 #define SCRIPT_NO_ENCODER "has none of the functions encodeDownlink, Encode and Encoder"
 
-/* Start an engine and run `source`, which must end in a zero byte beyond `len`; it is kept by reference. `downlink` makes
- * decodeDownlink the decoder. Returns 0, or a code with its text set. */
+/* Start an engine and run `source`, which must end in a zero byte beyond `len`; it is kept by reference. `downlink`
+ * makes decodeDownlink the decoder. Returns 0, or a code with its text set. */
 int32_t script_load(const char *source, size_t len, bool downlink);
 
 /* The script, ready to be called: NULL, with the error text set, where none was loaded. */
@@ -42,7 +43,7 @@ void script_finish(script *s);
 /* Make the pending exception the error text, say it in the log, and return `code`. */
 int32_t script_thrown(script *s, int32_t code);
 
-/* Make "codec.js: <what>: <texts>" the error text, where `texts` is a value or an array of them, and say it in the log. */
+/* Make "codec.js: <what>: <texts>" the error text, `texts` being a value or an array of them, and say it in the log. */
 void script_said(script *s, int32_t level, const char *what, JSValueConst texts);
 
 #endif

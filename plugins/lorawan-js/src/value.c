@@ -23,7 +23,7 @@ void value_stop(JSContext *ctx) {
     JS_FreeValue(ctx, is_view);
 }
 
-/* ---- To msgpack --------------------------------------------------------------------------------------------------- */
+/* ---- To msgpack -------------------------------------------------------------------------------------------------- */
 
 static value_result write_at(JSContext *ctx, gw_out *out, JSValueConst value, uint32_t depth);
 
@@ -219,7 +219,7 @@ value_result value_write_raw(JSContext *ctx, gw_out *out, JSValueConst array) {
     return VALUE_WRITTEN;
 }
 
-/* ---- From msgpack ------------------------------------------------------------------------------------------------- */
+/* ---- From msgpack ------------------------------------------------------------------------------------------------ */
 
 static JSValue read_at(JSContext *ctx, gw_in *in, uint32_t depth);
 
@@ -292,7 +292,7 @@ static JSValue read_at(JSContext *ctx, gw_in *in, uint32_t depth) {
 
 JSValue value_read(JSContext *ctx, gw_in *in) { return read_at(ctx, in, 0); }
 
-/* ---- For people --------------------------------------------------------------------------------------------------- */
+/* ---- For people -------------------------------------------------------------------------------------------------- */
 
 size_t value_show(JSContext *ctx, char *to, size_t room, JSValueConst value) {
     size_t len = 0;

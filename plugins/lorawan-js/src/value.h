@@ -40,8 +40,8 @@ JSValue value_bytes(JSContext *ctx, const uint8_t *bytes, uint32_t len);
 /* Write the numbers of an array, typed array or Buffer as raw bytes. */
 value_result value_write_raw(JSContext *ctx, gw_out *out, JSValueConst array);
 
-/* Write a value for people: text as it is, objects as JSON, the rest as JavaScript shows it. Returns the bytes written, at
- * most `room`; what throws is shown as nothing. */
+/* Write a value for people: text as it is, objects as JSON, the rest as JavaScript shows it. Returns the bytes written,
+ * at most `room`; what throws is shown as nothing. */
 size_t value_show(JSContext *ctx, char *to, size_t room, JSValueConst value);
 
 #endif
