@@ -20,6 +20,7 @@ from gateway.core.errors import CodecError, ConfigError, NotFound, NotReady, Plu
 from gateway.core.flow import Decoded, Point
 from gateway.wasm.codec import MALFORMED, TRAPPED, DecodeResult
 from gateway.wasm.config import WasmConfig
+from gateway.wasm.plugins import PluginHost
 from gateway.wasm.program import Program
 from gateway.wasm.release import Release, Starter, read_release
 from gateway.wasm.sandbox import Sandbox
@@ -326,3 +327,21 @@ def test_a_key_is_shown_nowhere(make: MakeStages, plugins: Plugins) -> None:
     assert logs
     assert not [text for text in said if secret in text or secret.encode().hex() in text]
     assert isinstance(staged, StagedCodec)
+
+
+def test_a_stage_that_strikes_out_takes_its_plugin_out_of_service(tmp_path: Path) -> None:
+    put_caller(tmp_path / "plugins", "last", kind="crypto", wasm=last_byte())
+    host = PluginHost(WasmConfig(strikes=3), [tmp_path / "plugins"], tmp_path / "cache")
+    host.load_all()
+    stages = Stages({"s": StageConfig(plugin="last")}, host)
+    try:
+        staged = stages.around(EchoCodec(), ("s",))
+        assert staged.decode_batch([b"T"] * 2) == [TRAPPED] * 2
+        assert host.status("last").state == "running"
+        assert staged.decode_batch([b"T"]) == [TRAPPED]
+        with pytest.raises(NotReady, match="quarantine"):
+            staged.decode_batch([b"a"])
+        assert host.status("last").state == "quarantined"
+    finally:
+        stages.close()
+        host.close()
