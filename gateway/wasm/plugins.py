@@ -144,8 +144,14 @@ class PluginHost:
         return slot.running.release
 
     def start_here(self, release: Release) -> Program:
-        """A new instance on this thread, for the caller to close. Raises ConfigError, CodecError or PluginTrapped."""
-        return self._starter.start(release, self._sandbox)
+        """A new instance on this thread, for the caller to close; its faults count as those of the version in use.
+
+        Raises ConfigError, CodecError or PluginTrapped.
+        """
+        running = self._known(release.id).running
+        if running is None or running.release is not release:
+            return self._starter.start(release, self._sandbox)
+        return self._starter.start(release, self._sandbox, running.services, strikes=running.strikes)
 
     def _lane(self, plugin_id: str) -> CallLane:
         return self._known(plugin_id).lane()
