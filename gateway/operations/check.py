@@ -23,6 +23,7 @@ from gateway.framing.spec import FramingSpec
 from gateway.listeners.tls import TlsConfig, server_context
 from gateway.rules.check import check_rules, check_scenes
 from gateway.things.model import Product
+from gateway.wasm.area import PluginArea
 from gateway.wasm.plugins import PluginHost
 
 
@@ -45,7 +46,13 @@ def _findings(loaded: Loaded) -> Iterator[Finding]:
     yield _address("server", config.server.bind)
     if config.http.enabled:
         yield _http(config.http)
-    plugins = PluginHost(config.wasm, [loaded.path(path) for path in config.plugins.dirs], None, SystemClock())
+    try:
+        area = PluginArea.open(config.plugins, loaded.path(config.server.data_dir))
+    except ConfigError as failure:
+        yield Finding(ok=False, what="plugins", detail=str(failure))
+        area = None
+    dirs = [loaded.path(path) for path in config.plugins.dirs]
+    plugins = PluginHost(config.wasm, dirs, None, SystemClock(), area=area)
     try:
         plugins.load_all()
         for status in plugins.plugins():

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from fakes.eventually import eventually
 from fakes.packages import members, plugin_folder
+from fakes.process import GatewayProcess
 
 from gateway.cli import main
 from gateway.wasm.area import Decisions, PluginArea
@@ -201,3 +203,30 @@ def test_a_built_plugin_is_packed_beside_its_module_or_elsewhere(desk: Desk) -> 
     desk.run("build", str(folder), "--package")
     desk.run("build", str(folder), "--package", "dist")
     assert (folder / "meter-1.0.0.gwp").read_bytes() == (desk.home / "dist" / "meter-1.0.0.gwp").read_bytes()
+
+
+def test_a_running_gateway_follows_what_is_typed_beside_it(desk: Desk) -> None:
+    desk.configure('poll_s = 0.1\n[rules]\ndirectory = "none"\n[scenes]\ndirectory = "none"\n')
+    with GatewayProcess(desk.home / "data", desk.home / "config.toml") as gateway:
+
+        def shown() -> tuple[str, str]:
+            found = {one["id"]: (one["version"], one["state"]) for one in gateway.items("/api/v1/plugins")}
+            return found.get("meter", ("", ""))
+
+        desk.run("install", desk.packed("1.0.0"))
+        eventually(lambda: shown() == ("1.0.0", "running"))
+        desk.run("install", desk.packed("1.1.0"))
+        eventually(lambda: shown() == ("1.1.0", "running"))
+        desk.run("rollback", "meter")
+        eventually(lambda: shown() == ("1.0.0", "running"))
+        desk.run("install", desk.packed("1.2.0", WASI))
+        eventually(lambda: gateway.get("/api/v1/plugins/meter")["waiting"] == {"version": "1.2.0", "missing": ["wasi"]})
+        assert shown() == ("1.0.0", "running")
+        desk.run("grant", "meter", "wasi")
+        eventually(lambda: shown() == ("1.2.0", "running"))
+        desk.run("remove", "meter", "1.1.0")
+        eventually(lambda: len(gateway.get("/api/v1/plugins/meter")["versions"]) == 2)
+        desk.run("grant", "meter", "--only")
+        eventually(lambda: shown()[0] == "1.0.0" or shown()[1] == "waiting")
+        desk.run("remove", "meter")
+        eventually(lambda: "runs until the gateway stops" in gateway.get("/api/v1/plugins/meter")["detail"])
