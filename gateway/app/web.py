@@ -6,7 +6,8 @@ from pathlib import Path
 
 from gateway import __version__
 from gateway.api.application import create_app
-from gateway.api.parts import Health, Listeners, Parts, Plugins
+from gateway.api.parts import Health, Listeners, Parts
+from gateway.api.plugin_port import Plugins
 from gateway.api.server import HttpServer
 from gateway.app.automation import Automation
 from gateway.app.traffic import Traffic

@@ -11,7 +11,6 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-import jwt
 import msgspec
 
 from gateway.core.clock import Clock
@@ -70,12 +69,16 @@ class Tokens:
             exp=now_s + self._ttl_s,
             jti=new_id(self._clock),
         )
+        import jwt  # noqa: PLC0415 - with its cryptography it weighs 10 MB, which a gateway that nobody asks can spare
+
         return jwt.encode(msgspec.to_builtins(claims), self._key, algorithm="HS256"), claims
 
     def verify(self, token: str) -> Claims:
         """Check signature, issuer, audience, times and revocation. Raises AuthFailed, never saying which."""
         if len(token) > MAX_TOKEN_CHARS:
             raise AuthFailed(_REFUSED)
+        import jwt  # noqa: PLC0415 - as in `issue`
+
         try:
             payload = jwt.decode(
                 token,

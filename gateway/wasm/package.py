@@ -27,7 +27,7 @@ from gateway.wasm.signing import SIGNATURE_NAME, sign
 
 SUFFIX: Final = ".gwp"
 
-_OPTIONAL: Final = ("README.md", "LICENSE", "thing-model.json", SIGNATURE_NAME)
+_OPTIONAL: Final = ("README.md", "LICENSE", "NOTICE", "thing-model.json", SIGNATURE_NAME)
 _MEMBER_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(?:/[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}){0,3}")
 _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}")
 
