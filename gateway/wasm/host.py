@@ -75,6 +75,7 @@ class WasmCodec(Codec):
         self._batch_deadline_s = max(program.limits.batch_deadline_ms, program.limits.deadline_ms) / 1000
         self._most = MOST_FRAMES
         self._poison = PoisonMemory()
+        self._poisons = self._poison.known
         self._raw: bytes | None = None
         self._successor: Callable[[], Codec] | None = None
         self.tap: Tap | None = None
@@ -104,16 +105,17 @@ class WasmCodec(Codec):
 
     @override
     def decode_batch(self, frames: Sequence[bytes], aux: Sequence[int] | None = None) -> list[DecodeResult]:
-        if not frames:
+        count = len(frames)
+        if not count:
             return []
-        if aux is not None and len(aux) != len(frames):
-            raise ValueError(f"{len(aux)} aux values for {len(frames)} frames")
-        began = perf_counter()
-        results = self._guarded(frames, aux, began) if self._poison.known else self._decode(frames, aux, began)
-        if self.tap is not None:
-            took_s = perf_counter() - began
-            self.tap.offer(frames[: len(results)], aux, self._shown(results), took_s)
-        return self._counted(results)
+        if aux is not None and len(aux) != count:
+            raise ValueError(f"{len(aux)} aux values for {count} frames")
+        if count <= self._most and not self._poisons and self.tap is None:
+            packed = pack_batch(frames, aux)
+            if len(packed) <= self._limits.max_input:
+                began = perf_counter()
+                return self._counted(self._settle(frames, aux, self._run(packed, count), began))
+        return self._counted(self._watched(frames, aux))
 
     @override
     def encode(self, request: bytes, aux: int = 0) -> bytes:
@@ -127,6 +129,15 @@ class WasmCodec(Codec):
         return self.program.ask("gw_encode", request, aux, self._deadline_s)
 
     # -- batches ------------------------------------------------------------------------------------------------
+
+    def _watched(self, frames: Sequence[bytes], aux: Sequence[int] | None) -> list[DecodeResult]:
+        """Decode with an eye on what is known to trap, and with whoever looks on."""
+        began = perf_counter()
+        results = self._guarded(frames, aux, began) if self._poisons else self._decode(frames, aux, began)
+        if self.tap is not None:
+            took_s = perf_counter() - began
+            self.tap.offer(frames[: len(results)], aux, self._shown(results), took_s)
+        return results
 
     def _decode(self, frames: Sequence[bytes], aux: Sequence[int] | None, began: float) -> list[DecodeResult]:
         if len(frames) <= self._most:
@@ -144,7 +155,7 @@ class WasmCodec(Codec):
     def _guarded(self, frames: Sequence[bytes], aux: Sequence[int] | None, began: float) -> list[DecodeResult]:
         """Decode around the frames that are proven to trap."""
         refused: list[int] = []
-        known = self._poison.known
+        known = self._poisons
         for place, frame in enumerate(frames):
             if hash(frame) not in known:
                 continue
@@ -250,7 +261,7 @@ class WasmCodec(Codec):
         guilty = False
         for place, frame in enumerate(frames):
             single: _Outcome
-            if self._poison.known and self._is_poison(frame, 0 if aux is None else aux[place]):
+            if self._poisons and self._is_poison(frame, 0 if aux is None else aux[place]):
                 self.stats.poison_refused += 1
                 single = [TRAPPED]
                 guilty = True

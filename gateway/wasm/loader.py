@@ -76,10 +76,12 @@ class Loader:
         self._runtime = runtime
         self._granted = granted
         self._aside: Sandbox | None = None
+        self._closed = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wasm-loader")
 
     def close(self) -> None:
-        """End the thread; what it is doing now is waited for."""
+        """End the thread; the vector that it runs now is waited for."""
+        self._closed = True
         self._thread.shutdown(wait=True, cancel_futures=True)
         if self._aside is not None:
             self._aside.close()
@@ -131,7 +133,7 @@ class Loader:
                 text = f"asks for {', '.join(missing)}, which is not granted ([wasm.grants], or grant it to the plugin)"
                 return Refusal(found=found, state="waiting", reason=text, release=release, missing=missing)
             module = sandbox.module(release.sha256, release.wasm)
-            vectors = self._starter.prove(release, sandbox)
+            vectors = self._starter.prove(release, sandbox, lambda: self._closed)
             failed = [result for result in vectors if not result.ok]
             if failed:
                 raise ConfigError(f"{len(failed)} test vectors fail; {failed[0].name}: {failed[0].detail}")

@@ -37,7 +37,7 @@ def status_of(slot: Slot, may_use: frozenset[str]) -> PluginStatus:
         memory_bytes=codec.memory_bytes if codec is not None else lane.memory_bytes if lane is not None else 0,
         strikes=slot.strikes(),
         log_lines_dropped=0 if running is None else running.services.log_lines_dropped,
-        stats=None if running is None else slot.stats(),
+        stats=slot.stats() if current is not None else None,
         this_version=slot.figures(),
         life=slot.life,
         versions=() if slot.survey is None else tuple(_known(slot, slot.survey)),

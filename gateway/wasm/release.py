@@ -142,8 +142,10 @@ class Starter:
             strikes=strikes,
         )
 
-    def prove(self, release: Release, sandbox: Sandbox) -> list[VectorResult]:
-        """Run the release's own vectors on an instance of their own. Raises as `start` does.
+    def prove(
+        self, release: Release, sandbox: Sandbox, given_up: Callable[[], bool] = lambda: False
+    ) -> list[VectorResult]:
+        """Run the release's own vectors on an instance of their own, until done or given up. Raises as `start` does.
 
         They promise how it behaves as it is shipped: the operator's settings do not touch them.
         """
@@ -153,8 +155,8 @@ class Starter:
         try:
             framer = None if release.framing is None else partial(framer_for, release.framing)
             if release.manifest.kind == "codec":
-                return run_vectors(release.vectors, codec=WasmCodec(program), framer=framer)
-            return run_vectors(release.vectors, caller=WasmCaller(program))
+                return run_vectors(release.vectors, codec=WasmCodec(program), framer=framer, given_up=given_up)
+            return run_vectors(release.vectors, caller=WasmCaller(program), given_up=given_up)
         finally:
             program.close()
 

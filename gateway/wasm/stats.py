@@ -20,8 +20,9 @@ class PluginStats(msgspec.Struct):
     calls: calls into the plugin, batches and encodes.
     errors: results by code (the ABI's, the plugin's own, TRAPPED and MALFORMED).
     traps: instances lost to a fault. kills: instances lost to a deadline.
-    strikes: faults of the plugin, one per guilty frame or request. busy_s: wall seconds inside guest calls, cpu_s:
-    those of the processor. latency: guest calls by wall time, one count per bound of LATENCY_BOUNDS_S and one above.
+    strikes: faults of the plugin, one per guilty frame or request.
+    busy_s: wall seconds inside guest calls; stalled_s: those of them in which the thread had no processor, as far as
+    was looked. latency: guest calls by wall time, one count per bound of LATENCY_BOUNDS_S and one above.
     poison_refused: frames that were not run, since they are proven to trap.
     """
 
@@ -36,9 +37,14 @@ class PluginStats(msgspec.Struct):
     respawns: int = 0
     strikes: int = 0
     busy_s: float = 0.0
-    cpu_s: float = 0.0
+    stalled_s: float = 0.0
     poison_refused: int = 0
     latency: list[int] = msgspec.field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor seconds inside guest calls."""
+        return self.busy_s - self.stalled_s
 
 
 def summed(parts: Iterable[PluginStats]) -> PluginStats:

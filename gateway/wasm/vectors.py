@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any, Protocol
 
 import msgspec
@@ -20,6 +21,8 @@ from gateway.wasm.shown import from_shown, to_shown
 
 VECTOR_CALL_S = 5.0
 """Wall time of a call in a vector: a promise is about what comes out, a machine may be slow."""
+VECTORS_S = 60.0
+"""Wall time of all vectors of a version together; more would keep other plugins from being loaded."""
 _SHOWN_CHARS = 200
 
 
@@ -45,10 +48,20 @@ def run_vectors(
     codec: Codec | None = None,
     framer: Callable[[], Framer] | None = None,
     caller: Caller | None = None,
+    given_up: Callable[[], bool] = lambda: False,
 ) -> list[VectorResult]:
-    """Run vectors in order on one plugin, a codec or a caller. `framer` makes the manifest's framing, if it has one."""
+    """Run vectors in order on one plugin, a codec or a caller. `framer` makes the manifest's framing, if it has one.
+
+    given_up: asked between vectors; once it says so, or they take too long together, the next one fails and is the
+    last.
+    """
     results = []
+    over_at = perf_counter() + VECTORS_S
     for number, vector in enumerate(vectors, 1):
+        if given_up() or perf_counter() > over_at:
+            detail = "given up" if given_up() else f"the vectors take more than {VECTORS_S:g} s together"
+            results.append(VectorResult(vector.name or f"test {number}", ok=False, detail=detail))
+            break
         try:
             detail = _difference(vector, codec, framer, caller)
         except (ConfigError, FramingError, NotReady) as error:

@@ -12,6 +12,7 @@ from fakes.traffic import FakeClock
 from guests_gw1 import guest
 
 from gateway.core.errors import CodecError, ConfigError, Conflict, NotFound, NotReady
+from gateway.wasm import vectors as vector_room
 from gateway.wasm.area import Decisions
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.host import WasmCodec
@@ -439,6 +440,29 @@ async def test_a_version_that_is_loaded_while_the_host_closes_is_not_started(nur
     with pytest.raises(NotReady, match="the gateway stops"):
         host._take(slot, verdict)
     nursery.hosts.clear()
+
+
+async def test_vectors_without_end_are_given_up_when_the_host_closes(nursery: Nursery) -> None:
+    vectors = '[[test]]\nencode = {}\nhex = "62"\n' * 20_000
+    nursery.put("meter", "1.0", counting("a"))
+    nursery.install("meter", "2.0", counting("b"), vectors)
+    host = nursery.host()
+    slot = host._slots["meter"]
+    judging = asyncio.ensure_future(host._judge(slot, slot.survey.version("2.0")))  # noqa: TID251 - a test's own
+    await asyncio.sleep(0)
+    host._loader._closed = True
+    verdict = await judging
+    assert "given up" in verdict.reason
+
+
+async def test_vectors_that_take_too_long_together_refuse_their_version(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_room, "VECTORS_S", -1.0)
+    nursery.put("meter", "1.0", counting("a"), vector("a") * 3)
+    status = nursery.host().status("meter")
+    assert (status.state, status.vectors_failed) == ("refused", 1)
+    assert "take more than" in status.reason
 
 
 async def test_a_host_without_an_area_decides_for_its_own_time(tmp_path: Path) -> None:
