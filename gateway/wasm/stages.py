@@ -16,9 +16,11 @@ import msgspec
 import structlog
 from typing_extensions import override
 
-from gateway.core.errors import CodecError, ConfigError, GatewayError, NotReady, PluginTrapped
+from gateway.core.errors import CodecError, ConfigError, FramingError, GatewayError, NotReady, PluginTrapped
 from gateway.core.flow import Decoded
 from gateway.core.metrics import Sample
+from gateway.framing.spec import FramingSpec
+from gateway.framing.wrap import unwrapped, wrapped
 from gateway.wasm.caller import WasmCaller
 from gateway.wasm.codec import MALFORMED, TRAPPED, Codec, DecodeResult, code_text
 from gateway.wasm.manifest import PluginId
@@ -88,14 +90,17 @@ class Stages:
         """What products may name."""
         return frozenset(self._stages)
 
-    def around(self, codec: Codec, names: Sequence[str]) -> Codec:
-        """The codec behind these stages; frames pass them in this order. Raises NotReady for one that is not there."""
+    def around(self, codec: Codec, names: Sequence[str], framing: FramingSpec | None = None) -> Codec:
+        """The codec behind these stages; frames pass them in this order, cut and joined by `framing`.
+
+        Raises NotReady for a stage that is not there, or whose plugin does not run.
+        """
         if not names:
             return codec
         unknown = [name for name in names if name not in self._stages]
         if unknown:
             raise NotReady(f"there is no stage {unknown[0]!r}; declare it as [stages.{unknown[0]}]")
-        return StagedCodec(codec, [self._stages[name] for name in names])
+        return StagedCodec(codec, [self._stages[name] for name in names], framing)
 
     def samples(self) -> Iterator[Sample]:
         """What stages refused, for `/metrics`."""
@@ -209,10 +214,14 @@ class Stage:
 class StagedCodec(Codec):
     """A codec behind stages. A frame that a stage refuses gets the stage's code; its neighbours go on."""
 
-    def __init__(self, codec: Codec, stages: Sequence[Stage]) -> None:
-        """Frames pass the stages in order, what is encoded passes them in the opposite one."""
+    def __init__(self, codec: Codec, stages: Sequence[Stage], framing: FramingSpec | None = None) -> None:
+        """Frames pass the stages in order, what is encoded passes them in the opposite one.
+
+        framing: in which the codec encodes; a stage sees what stands inside of it.
+        """
         self.plugin_id = codec.plugin_id
         self._codec = codec
+        self._framing = framing
         self._before = [stage for stage in stages if stage.place == "before"]
         self._after = [stage for stage in stages if stage.place == "after"]
         self._batch_s = max(stage.batch_s for stage in stages)
@@ -235,9 +244,22 @@ class StagedCodec(Codec):
     @override
     def encode(self, request: bytes, aux: int = 0) -> bytes:
         data = self._codec.encode(self._hide(request) if self._after else request, aux)
+        if not self._before:
+            return data
+        if self._framing is None:
+            return self._seal(data)
+        try:
+            frames = unwrapped(self._framing, data)
+            return b"".join(wrapped(self._framing, self._seal(frame)) for frame in frames)
+        except FramingError as failure:
+            raise CodecError(
+                MALFORMED, f"plugin {self.plugin_id}: what it encoded cannot be encrypted: {failure}"
+            ) from failure
+
+    def _seal(self, frame: bytes) -> bytes:
         for stage in reversed(self._before):
-            data = stage.turn("encrypt", data)
-        return data
+            frame = stage.turn("encrypt", frame)
+        return frame
 
     def _decode(self, opened: Sequence[bytes | int], whole: list[int], aux: Sequence[int] | None) -> list[DecodeResult]:
         if not whole:

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from gateway.core.clock import SystemClock
 from gateway.core.errors import CodecError, ConfigError, NotFound, NotReady, PluginTrapped
 from gateway.core.flow import Decoded, Point
+from gateway.framing.spec import FlagEscapeSpec
+from gateway.framing.wrap import unwrapped, wrapped
 from gateway.wasm.codec import MALFORMED, TRAPPED, DecodeResult
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.plugins import PluginHost
@@ -239,6 +241,20 @@ def test_only_crypto_plugins_are_stages(make: MakeStages, plugins: Plugins, tmp_
     plugins.put(put_caller(tmp_path, "algo", kind="algo", wasm=last_byte()))
     with pytest.raises(NotReady, match="of kind algo, not crypto"):
         make(s={"plugin": "algo"}).around(EchoCodec(), ("s",))
+
+
+def test_a_stage_encrypts_what_stands_inside_of_the_codecs_framing(
+    plugins: Plugins, make: MakeStages, sm4_folder: Path
+) -> None:
+    plugins.put(sm4_folder)
+    framing = FlagEscapeSpec()
+    staged = make(s=ecb(KEY)).around(EchoCodec(), ("s",), framing)
+    plain = [b"a frame of 16 B!", b"sixteen \x7d bytes~"[:16]]
+    encoded = staged.encode(msgspec.msgpack.encode({"args": b"".join(wrapped(framing, one) for one in plain).decode()}))
+    assert [sm4(frame, KEY, decrypt=True) for frame in unwrapped(framing, encoded)] == plain
+    with pytest.raises(CodecError, match=r"cannot be encrypted: .* no whole frames") as caught:
+        staged.encode(msgspec.msgpack.encode({"args": "not framed"}))
+    assert caught.value.number == MALFORMED
 
 
 def test_an_encoding_that_a_stage_refuses_or_traps_on_is_an_error(make: MakeStages) -> None:
