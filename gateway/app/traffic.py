@@ -177,7 +177,10 @@ class Traffic:
 
     def _codec(self, product: Product) -> Codec:
         try:
-            return self.stages.around(self.plugins.codec(product.plugin_id or ""), product.stages)
+            codec = self.plugins.codec(product.plugin_id or "")
+            if not product.stages:
+                return codec
+            return self.stages.around(codec, product.stages, self.plugins.framing(codec.plugin_id))
         except (NotFound, ConfigError) as failure:
             raise NotReady(str(failure)) from failure
 
