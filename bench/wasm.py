@@ -24,6 +24,7 @@ from gateway.wasm.abi import pack_batch
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.engine import make_engine
 from gateway.wasm.host import WasmCodec
+from gateway.wasm.loader import Proven
 from gateway.wasm.module_cache import ModuleCache
 from gateway.wasm.plugins import PluginHost
 from gateway.workbench.build import build_plugin, compiler, compiler_environment, sdk_folders
@@ -57,6 +58,7 @@ def _rows() -> Iterable[tuple[str, str, str]]:
             host.close()
         yield from _failing(Path(scratch))
         yield from _loading(Path(scratch))
+        yield from _swapping(Path(scratch))
 
 
 # -- decoding -------------------------------------------------------------------------------------------------------
@@ -249,6 +251,25 @@ def _loading(scratch: Path) -> Iterable[tuple[str, str, str]]:
     loaded = [_wall_ms(lambda: cached.load(module)) for _ in range(20)]
     yield f"compile a module of {len(module) / 1024:.1f} KB", f"{min(compiled):.1f} ms", ""
     yield "load it from the cache", f"{median(loaded):.2f} ms", "authenticated"
+
+
+def _swapping(scratch: Path) -> Iterable[tuple[str, str, str]]:
+    """What a swap costs the loop: the version was read, compiled and proven on another thread before."""
+    host = PluginHost(WasmConfig(), [PLUGINS], scratch / "cache")
+    try:
+        host.load_all()
+        slot = host._slots["telemetry5"]
+        assert slot.survey is not None
+        proven = host._loader.judge(slot.survey.found[0])
+        assert isinstance(proven, Proven)
+        frames = [telemetry_frame(number) for number in range(64)]
+        swaps = []
+        for _ in range(200):
+            host.codec("telemetry5").decode_batch(frames)
+            swaps.append(_wall_ms(lambda: slot.use(proven)))
+        yield "swap of a cached small module", f"{median(swaps):.2f} ms", f"worst {max(swaps):.2f} ms of 200; goal 5 ms"
+    finally:
+        host.close()
 
 
 def _wall_ms(action: Callable[[], object]) -> float:
