@@ -154,6 +154,20 @@ def test_any_frames_give_values_or_codes_and_never_a_trap(codec: WasmCodec, batc
     assert (codec.stats.traps, codec.stats.kills) == (0, 0)
 
 
+@settings(max_examples=150)
+@given(text=st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
+def test_text_is_taken_exactly_where_it_is_utf_8(codec: WasmCodec, text: bytes) -> None:
+    (result,) = codec.decode_batch([sealed(b"\x02\x00\x07" + text)])
+    try:
+        said = text.decode()
+    except UnicodeDecodeError:
+        assert result == 257
+    else:
+        assert isinstance(result, Decoded)
+        assert result.event is not None
+        assert result.event.data == {"text": said}
+
+
 _json = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=40) | st.binary(),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8), inner, max_size=5),

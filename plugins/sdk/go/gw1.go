@@ -328,6 +328,9 @@ type Reader struct{ at Bytes }
 // NewReader reads msgpack.
 func NewReader(data []byte) Reader { return Reader{Bytes{Rest: data}} }
 
+// Rest is what was not read yet.
+func (r Reader) Rest() []byte { return r.at.Rest }
+
 func (r *Reader) text(t Type, n uint64) Value {
 	if n > uint64(len(r.at.Rest)) {
 		r.at.Rest = nil
