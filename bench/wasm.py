@@ -258,9 +258,9 @@ def _swapping(scratch: Path) -> Iterable[tuple[str, str, str]]:
     host = PluginHost(WasmConfig(), [PLUGINS], scratch / "cache")
     try:
         host.load_all()
-        slot = host._slots["telemetry5"]
+        slot = host._shelf.known("telemetry5")
         assert slot.survey is not None
-        proven = host._loader.judge(slot.survey.found[0])
+        proven = host._shelf.loader.judge(slot.survey.found[0])
         assert isinstance(proven, Proven)
         frames = [telemetry_frame(number) for number in range(64)]
         swaps = []

@@ -127,7 +127,7 @@ class Loader:
             if release.digest == using:
                 return Unchanged(found)
             if release.digest in barred:
-                raise ConfigError("it struck out before; activate it by name to try it again")
+                raise ConfigError("it was taken out of use before; activate it by name to use it again")
             missing = tuple(sorted(release.manifest.caps.asked() - self._granted(found.id)))
             if missing:
                 text = f"asks for {', '.join(missing)}, which is not granted ([wasm.grants], or grant it to the plugin)"

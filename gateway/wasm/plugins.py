@@ -7,15 +7,14 @@ loads, and one slot for each plugin; what happens inside a slot is `slot.py`'s. 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import structlog
-import wasmtime
 
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.errors import ConfigError, Conflict, GatewayError, NotFound, NotReady
@@ -28,19 +27,19 @@ from gateway.wasm.fastcall import CallPath
 from gateway.wasm.figures import plugin_samples
 from gateway.wasm.host import WasmCodec
 from gateway.wasm.lane import CallLane
-from gateway.wasm.loader import Loader, Proven, Refusal, Unchanged, Verdict
+from gateway.wasm.loader import Proven, Refusal, Unchanged
 from gateway.wasm.manifest import Capability, Manifest
 from gateway.wasm.module_cache import ModuleCache
 from gateway.wasm.overview import status_of
 from gateway.wasm.program import Program
-from gateway.wasm.release import Release, Starter, read_release
-from gateway.wasm.sandbox import Sandbox
+from gateway.wasm.release import Release
 from gateway.wasm.shadow import Shadow, ShadowReport
+from gateway.wasm.shelf import PluginShelf
 from gateway.wasm.slot import Notice, Slot
 from gateway.wasm.status import PluginStatus
 from gateway.wasm.trial import FrameOutcome, Trial
 from gateway.wasm.vectors import VectorResult
-from gateway.wasm.versions import Found, PluginSources, Survey
+from gateway.wasm.versions import Found
 
 log = structlog.get_logger(__name__)
 
@@ -66,64 +65,41 @@ class PluginHost:
         area: the installed versions and decisions; without one there are only folders.
         """
         self._config = config
-        self._clock = clock or SystemClock()
-        self._cache_dir = cache_dir
-        self._sandbox = self._make_sandbox()
-        self._starter = Starter(config, self._clock, self._may_use)
-        self._sources = PluginSources(plugin_dirs, area)
-        self._loader = Loader(
-            config,
-            self._starter,
-            self._sandbox,
-            self._make_sandbox,
-            runtime=self._runtime,
-            granted=self._may_use,
-        )
-        self._slots: dict[str, Slot] = {}
-        self._listeners: list[Callable[[Notice], None]] = []
+        self._shelf = PluginShelf(config, plugin_dirs, cache_dir, clock or SystemClock(), area)
 
     @property
     def path(self) -> CallPath:
         """How plugins are called: `fast`, or `public` where the fast path is not to be trusted."""
-        return self._sandbox.path
+        return self._shelf.sandbox.path
 
     @property
     def path_reason(self) -> str:
         """Why the fast path is not used; empty when it is."""
-        return self._sandbox.path_reason
+        return self._shelf.sandbox.path_reason
 
     @property
     def cache(self) -> ModuleCache:
         """The compiled modules."""
-        return self._sandbox.cache
+        return self._shelf.sandbox.cache
 
     def on_notice(self, listener: Callable[[Notice], None]) -> None:
         """Tell `listener`, on this thread, what happens to plugins from now on."""
-        self._listeners.append(listener)
+        self._shelf.on_notice(listener)
 
     def load_all(self) -> list[PluginStatus]:
         """Find and load every plugin; a folder whose id another one has already is ignored. Returns the statuses."""
-        for folder, kept in self._sources.ignored():
-            log.error("plugin ignored", plugin=folder.name, folder=str(folder), reason=f"also in {kept}")
-        for survey in self._sources.survey_all():
-            self._slot(survey.id).survey = survey
-        for slot in self._slots.values():
-            self._load(slot)
-            log.info("plugin found", plugin=slot.id, state=slot.state, reason=slot.reason)
+        self._shelf.load_all()
         return self.plugins()
 
     def close(self) -> None:
         """Free every plugin; end the watchdog, the loader's thread, and those of calls once these are answered."""
-        self._loader.close()
-        for slot in self._slots.values():
-            slot.close()
-        self._sandbox.close()
+        self._shelf.close()
 
     # -- for traffic ----------------------------------------------------------------------------------------------
 
     def codec(self, plugin_id: str) -> Codec:
         """The codec in use now; raises NotFound, NotReady in quarantine, or ConfigError saying why it does not run."""
-        return self._known(plugin_id).codec()
+        return self._shelf.known(plugin_id).codec()
 
     async def call(
         self, plugin_id: str, args: dict[str, Any], *, timeout_s: float, most_bytes: int | None = None
@@ -137,7 +113,7 @@ class PluginHost:
 
     def running(self, plugin_id: str) -> Release:
         """The version that runs now, the same object until another does. Raises NotFound or NotReady."""
-        slot = self._known(plugin_id)
+        slot = self._shelf.known(plugin_id)
         slot.tick()
         if slot.running is None:
             raise NotReady(f"plugin {plugin_id} is {slot.state.replace('_', ' ')}: {slot.reason}")
@@ -148,13 +124,13 @@ class PluginHost:
 
         Raises ConfigError, CodecError or PluginTrapped.
         """
-        running = self._known(release.id).running
+        running = self._shelf.known(release.id).running
         if running is None or running.release is not release:
-            return self._starter.start(release, self._sandbox)
-        return self._starter.start(release, self._sandbox, running.services, strikes=running.strikes)
+            return self._shelf.starter.start(release, self._shelf.sandbox)
+        return self._shelf.starter.start(release, self._shelf.sandbox, running.services, strikes=running.strikes)
 
     def _lane(self, plugin_id: str) -> CallLane:
-        return self._known(plugin_id).lane()
+        return self._shelf.known(plugin_id).lane()
 
     # -- showing --------------------------------------------------------------------------------------------------
 
@@ -168,21 +144,21 @@ class PluginHost:
 
     def granted(self, plugin_id: str) -> frozenset[str]:
         """Capabilities that the manifest asks for and the operator grants. Raises as `manifest` does."""
-        return self.manifest(plugin_id).caps.asked() & self._may_use(plugin_id)
+        return self.manifest(plugin_id).caps.asked() & self._shelf.may_use(plugin_id)
 
     def plugins(self) -> list[PluginStatus]:
         """Every plugin, by id."""
-        return [self.status(plugin_id) for plugin_id in sorted(self._slots)]
+        return [self.status(slot.id) for slot in self._shelf]
 
     def status(self, plugin_id: str) -> PluginStatus:
         """One plugin; raises NotFound."""
-        return status_of(self._known(plugin_id), self._may_use(plugin_id))
+        return status_of(self._shelf.known(plugin_id), self._shelf.may_use(plugin_id))
 
     def samples(self) -> Iterator[Sample]:
         """Figures of every plugin for `/metrics`."""
         yield from plugin_samples(self.plugins())
         text = "Compiled modules taken from the cache, and modules compiled."
-        for what, cache in {"loop": self._sandbox.cache, **self._loader.caches()}.items():
+        for what, cache in {"loop": self._shelf.sandbox.cache, **self._shelf.loader.caches()}.items():
             for outcome, count in (("hit", cache.hits), ("compiled", cache.compiled), ("refused", cache.refused)):
                 labels = {"thread": what, "outcome": outcome}
                 yield Sample("gateway_plugin_modules_total", text, "counter", labels, count)
@@ -201,27 +177,27 @@ class PluginHost:
         Raises NotFound, NotReady, or ConfigError where the plugin does not run.
         """
         release = self._codecs_release(plugin_id)
-        with closing(WasmCodec(self._starter.start(release, self._sandbox))) as codec:
+        with closing(WasmCodec(self._shelf.starter.start(release, self._shelf.sandbox))) as codec:
             yield Trial(codec, release.framing)
 
     def try_encode(self, plugin_id: str, request: dict[str, Any], aux: int = 0) -> bytes:
         """Encode a request on an instance of its own; raises CodecError beside what try_decode raises."""
         release = self._codecs_release(plugin_id)
-        with closing(WasmCodec(self._starter.start(release, self._sandbox))) as codec:
+        with closing(WasmCodec(self._shelf.starter.start(release, self._shelf.sandbox))) as codec:
             return codec.encode(msgspec.msgpack.encode(request), aux)
 
     def run_vectors(self, plugin_id: str) -> list[VectorResult]:
         """Run the manifest's vectors on a fresh instance; raises NotFound, ConfigError or CodecError."""
-        return self._starter.prove(self._release(plugin_id), self._sandbox)
+        return self._shelf.starter.prove(self._release(plugin_id), self._shelf.sandbox)
 
     # -- what people decide ---------------------------------------------------------------------------------------
 
     async def discover(self, plugin_id: str) -> None:
         """Know a plugin that was installed just now, and run nothing of it. Raises NotFound where it is not there."""
-        survey = await self._loader.aside(partial(self._sources.survey, plugin_id))
+        survey = await self._shelf.loader.aside(partial(self._shelf.sources.survey, plugin_id))
         if not survey.found:
             raise NotFound(f"no plugin {plugin_id!r}")
-        self._slot(plugin_id).survey = survey
+        self._shelf.slot(plugin_id).survey = survey
 
     async def activate(self, plugin_id: str, version: str) -> PluginStatus:
         """Let a version run from now on, over restarts, too; the status says whether it runs or waits for a grant.
@@ -229,63 +205,61 @@ class PluginHost:
         Raises NotFound, StorageFailed, or ConfigError or CodecError saying why the version is not taken; then the old
         one goes on.
         """
-        async with self._changing(plugin_id) as slot:
-            survey = await self._look(slot)
+        async with self._shelf.changing(plugin_id) as slot:
+            survey = await self._shelf.look(slot)
             found = survey.version(version)
             if found is None:
                 why = survey.refused.get(version)
                 raise ConfigError(why) if why else NotFound(f"plugin {plugin_id!r} has no version {version!r}")
             slot.pardon(version)
-            verdict = await self._judge(slot, found, again=slot.running is None)
+            verdict = await self._shelf.judge(slot, found, again=slot.running is None)
             if isinstance(verdict, Refusal) and verdict.state != "waiting":
                 slot.refuse(verdict)
                 raise ConfigError(f"plugin {plugin_id} {version}: {verdict.reason}")
             decided = _decided_for(slot, survey.decisions, found)
-            await self._decide(slot, decided)
+            await self._shelf.decide(slot, decided)
             try:
-                self._take(slot, verdict)
-            except (GatewayError, wasmtime.WasmtimeError) as failure:
-                await self._decide(slot, survey.decisions)
-                if isinstance(failure, GatewayError):
-                    raise
-                raise ConfigError(f"plugin {plugin_id} {version} does not start: {failure}") from failure
-        await self._follow_runtime(plugin_id)
+                self._shelf.take(slot, verdict)
+            except GatewayError:
+                await self._shelf.decide(slot, survey.decisions)
+                raise
+        await self._shelf.follow_runtime(plugin_id)
         return self.status(plugin_id)
 
     async def rollback(self, plugin_id: str) -> PluginStatus:
         """Go back to the version that ran before. Raises NotFound, Conflict where there is none, else as `activate`."""
-        slot = self._known(plugin_id)
-        before, named = slot.before, self._sources.decisions(plugin_id).previous
+        slot = self._shelf.known(plugin_id)
+        before, named = slot.before, self._shelf.sources.decisions(plugin_id).previous
         if before is None:
             if named is None:
                 raise Conflict(f"plugin {plugin_id} has no version to go back to")
             return await self.activate(plugin_id, named)
-        async with self._changing(plugin_id) as slot:
-            survey = await self._look(slot)
+        async with self._shelf.changing(plugin_id) as slot:
+            survey = await self._shelf.look(slot)
             left = slot.current
             slot.pardon(before.proven.release.version)
             slot.use(before.proven)
             if left is not None:
                 slot.bar(left.release)  # a folder's new content does not come back by itself
             found = before.proven.found
-            await self._decide(slot, _decided_for(slot, survey.decisions, found, left))
-        await self._follow_runtime(plugin_id)
+            await self._shelf.decide(slot, _decided_for(slot, survey.decisions, found, left))
+        await self._shelf.follow_runtime(plugin_id)
         return self.status(plugin_id)
 
     async def disable(self, plugin_id: str) -> PluginStatus:
         """Run no version until the plugin is enabled again, over restarts, too. Raises NotFound, StorageFailed."""
-        async with self._changing(plugin_id) as slot:
-            decisions = (await self._look(slot)).decisions
-            await self._decide(slot, msgspec.structs.replace(decisions, disabled=True))
+        async with self._shelf.changing(plugin_id) as slot:
+            decisions = (await self._shelf.look(slot)).decisions
+            await self._shelf.decide(slot, msgspec.structs.replace(decisions, disabled=True))
             slot.stop("disabled", "somebody disabled it")
         return self.status(plugin_id)
 
     async def enable(self, plugin_id: str) -> PluginStatus:
         """Let the plugin run again; the status says whether it does. Raises NotFound, StorageFailed."""
-        async with self._changing(plugin_id) as slot:
-            decisions = (await self._look(slot)).decisions
-            await self._decide(slot, msgspec.structs.replace(decisions, disabled=False))
-            await self._reconcile(slot)
+        async with self._shelf.changing(plugin_id) as slot:
+            decisions = (await self._shelf.look(slot)).decisions
+            await self._shelf.decide(slot, msgspec.structs.replace(decisions, disabled=False))
+            await self._shelf.reconcile(slot, await self._shelf.look(slot))
         return self.status(plugin_id)
 
     async def grant(self, plugin_id: str, caps: Sequence[Capability]) -> PluginStatus:
@@ -305,12 +279,12 @@ class PluginHost:
     async def _allow(self, plugin_id: str, change: Callable[[tuple[str, ...]], tuple[str, ...] | None]) -> PluginStatus:
         if plugin_id in self._config.grants:
             raise Conflict(f"[wasm.grants] says what {plugin_id} may use; change it there, or take the entry out")
-        async with self._changing(plugin_id) as slot:
-            decisions = (await self._look(slot)).decisions
+        async with self._shelf.changing(plugin_id) as slot:
+            decisions = (await self._shelf.look(slot)).decisions
             granted = change(decisions.granted or ())
-            await self._decide(slot, msgspec.structs.replace(decisions, granted=granted))
-            await self._reconcile(slot)
-        await self._follow_runtime(plugin_id)
+            await self._shelf.decide(slot, msgspec.structs.replace(decisions, granted=granted))
+            await self._shelf.reconcile(slot, await self._shelf.look(slot))
+        await self._shelf.follow_runtime(plugin_id)
         return self.status(plugin_id)
 
     async def remove(self, plugin_id: str, version: str | None = None) -> None:
@@ -318,19 +292,19 @@ class PluginHost:
 
         Raises NotFound, StorageFailed, or Conflict for the version in use and for what is not installed.
         """
-        async with self._changing(plugin_id) as slot:
+        async with self._shelf.changing(plugin_id) as slot:
             current = slot.current
             used = None if current is None or current.found.source == "folder" else current.found.version
             if version is not None and version == used:
                 raise Conflict(f"{plugin_id} {version} is in use; activate another version first")
-            await self._loader.aside(lambda: self._sources.remove(plugin_id, version))
+            await self._shelf.loader.aside(lambda: self._shelf.sources.remove(plugin_id, version))
             if slot.before is not None and version in {None, slot.before.proven.found.version}:
                 slot.before = None
-            if not (await self._look(slot)).found:
+            if not (await self._shelf.look(slot)).found:
                 slot.stop("refused", "it was removed")
             else:
-                await self._reconcile(slot)
-            self._forget_if_gone(slot)
+                await self._shelf.reconcile(slot, await self._shelf.look(slot))
+            self._shelf.forget_if_gone(slot)
 
     # -- shadow ---------------------------------------------------------------------------------------------------
 
@@ -341,13 +315,13 @@ class PluginHost:
         """
         if not 0 < minutes <= MOST_SHADOW_MINUTES:
             raise ConfigError(f"a shadow runs for more than 0 and at most {MOST_SHADOW_MINUTES:g} minutes")
-        async with self._changing(plugin_id) as slot:
-            survey = await self._look(slot)
+        async with self._shelf.changing(plugin_id) as slot:
+            survey = await self._shelf.look(slot)
             found = survey.version(version)
             if found is None:
                 raise NotFound(f"plugin {plugin_id!r} has no version {version!r}")
             slot.codec()  # raises where it does not run, or is no codec
-            verdict = await self._judge(slot, found)
+            verdict = await self._shelf.judge(slot, found)
             live = slot.codec()
             if isinstance(verdict, Unchanged):
                 raise Conflict(f"plugin {plugin_id} {version} is the version in use")
@@ -356,33 +330,33 @@ class PluginHost:
             if verdict.release.manifest.kind != "codec" or slot.running is None:
                 raise Conflict(f"plugin {plugin_id} {version} is no codec: only codecs have live frames to look at")
             self.stop_shadow(plugin_id)
-            services = self._starter.services_on_trial(verdict.release, slot.running.services)
+            services = self._shelf.starter.services_on_trial(verdict.release, slot.running.services)
             slot.shadow = live.tap = Shadow(
                 verdict.release,
                 slot.running.release,
-                self._starter,
-                self._make_sandbox,
+                self._shelf.starter,
+                self._shelf.make_sandbox,
                 services,
-                self._clock,
+                self._shelf.clock,
                 minutes,
             )
         return slot.shadow.report()
 
     def stop_shadow(self, plugin_id: str) -> None:
         """End a shadow, if one runs; its report stays until the next. Raises NotFound."""
-        slot = self._known(plugin_id)
+        slot = self._shelf.known(plugin_id)
         if slot.shadow is not None:
             slot.shadow.stop("somebody stopped it")
         slot.tick()
 
     def shadow_report(self, plugin_id: str) -> ShadowReport | None:
         """What came of the last shadow; None where there was none. Raises NotFound."""
-        slot = self._known(plugin_id)
+        slot = self._shelf.known(plugin_id)
         return None if slot.shadow is None else slot.shadow.report()
 
     async def promote(self, plugin_id: str) -> PluginStatus:
         """Activate the version in shadow. Raises Conflict where there is none, else as `activate`."""
-        slot = self._known(plugin_id)
+        slot = self._shelf.known(plugin_id)
         if slot.shadow is None:
             raise Conflict(f"plugin {plugin_id} has no version in shadow")
         return await self.activate(plugin_id, slot.shadow.release.version)
@@ -391,76 +365,26 @@ class PluginHost:
 
     async def watch(self, poll_s: float) -> None:
         """Follow folders and installed versions for ever; a supervised part."""
-        looked_at_s = self._clock.monotonic_s()
+        looked_at_s = self._shelf.clock.monotonic_s()
         while True:
             await asyncio.sleep(min(_TICK_S, poll_s))
             await self.attend()
-            if self._clock.monotonic_s() - looked_at_s >= poll_s:
-                looked_at_s = self._clock.monotonic_s()
+            if self._shelf.clock.monotonic_s() - looked_at_s >= poll_s:
+                looked_at_s = self._shelf.clock.monotonic_s()
                 await self.poll()
 
     async def attend(self) -> None:
-        """See to what is due in every slot, and keep what slots decided by themselves."""
-        for slot in list(self._slots.values()):
-            slot.tick()
-            if slot.rolled_back_from is None or slot.current is None:
-                continue
-            async with slot.lock:
-                decisions = await self._loader.aside(partial(self._sources.decisions, slot.id))
-                found = slot.current.found
-                active = found.version if found.source == "installed" else None
-                try:
-                    await self._decide(slot, msgspec.structs.replace(decisions, active=active, previous=None))
-                except GatewayError as failure:
-                    log.error("a rollback is not kept over a restart", plugin=slot.id, reason=str(failure))
-                slot.rolled_back_from = None
+        """See to what is due in every plugin, and keep what plugins' failures decided."""
+        await self._shelf.attend()
 
     async def poll(self) -> None:
         """Look at all versions and decisions; a change that is seen twice the same is acted on."""
-        surveys = {survey.id: survey for survey in await self._loader.aside(self._sources.survey_all)}
-        for plugin_id in [name for name in self._slots if name not in surveys]:
-            surveys[plugin_id] = await self._loader.aside(partial(self._sources.survey, plugin_id))
-        for survey in surveys.values():
-            slot = self._slot(survey.id)
-            if slot.survey is not None and slot.survey.mark == survey.mark:
-                slot.glimpsed = None
-            elif slot.glimpsed != survey.mark:
-                slot.glimpsed = survey.mark
-            else:
-                slot.glimpsed = None
-                async with slot.lock:
-                    await self._reconcile(slot)
-                    self._forget_if_gone(slot)
-                await self._follow_runtime(slot.id)
+        await self._shelf.poll()
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
-    def _slot(self, plugin_id: str) -> Slot:
-        slot = self._slots.get(plugin_id)
-        if slot is None:
-            slot = self._slots[plugin_id] = Slot(
-                plugin_id,
-                self._config,
-                self._clock,
-                self._starter,
-                self._sandbox,
-                self._make_sandbox,
-                self._notify,
-            )
-        return slot
-
-    def _notify(self, notice: Notice) -> None:
-        for listener in self._listeners:
-            listener(notice)
-
-    def _known(self, plugin_id: str) -> Slot:
-        slot = self._slots.get(plugin_id)
-        if slot is None:
-            raise NotFound(f"no plugin {plugin_id!r}")
-        return slot
-
     def _release(self, plugin_id: str) -> Release:
-        slot = self._known(plugin_id)
+        slot = self._shelf.known(plugin_id)
         if slot.release is None:
             raise ConfigError(f"plugin {plugin_id}: {slot.reason}")
         return slot.release
@@ -468,119 +392,6 @@ class PluginHost:
     def _codecs_release(self, plugin_id: str) -> Release:
         self.codec(plugin_id)
         return self._release(plugin_id)
-
-    @asynccontextmanager
-    async def _changing(self, plugin_id: str) -> AsyncIterator[Slot]:
-        """Nobody else changes the plugin's versions meanwhile. Raises NotFound."""
-        slot = self._known(plugin_id)
-        async with slot.lock:
-            yield slot
-
-    def _make_sandbox(self) -> Sandbox:
-        return Sandbox(self._config, self._cache_dir)
-
-    def _may_use(self, plugin_id: str) -> frozenset[str]:
-        """Capabilities that a plugin may use; called from any thread."""
-        if plugin_id in self._config.grants:
-            return frozenset(self._config.grants[plugin_id])
-        slot = self._slots.get(plugin_id)
-        granted = None if slot is None or slot.survey is None else slot.survey.decisions.granted
-        return frozenset({*self._config.default_grants, *(granted or ())})
-
-    def _runtime(self, plugin_id: str) -> Release:
-        """The release whose module runs another plugin's script; called from any thread. Raises ConfigError."""
-        slot = self._slots.get(plugin_id)
-        if slot is not None and slot.release is not None:
-            return slot.release
-        preferred = [] if slot is None or slot.survey is None else slot.survey.preferred()
-        if not preferred:
-            raise ConfigError(f"its runtime {plugin_id!r} is not among the plugins")
-        return read_release(preferred[0].folder, self._config, _no_runtime)
-
-    def _load(self, slot: Slot) -> None:
-        """Bring a plugin up at the start, on this thread; nothing a plugin does here ends the gateway."""
-        for found in self._meant(slot):
-            if self._settle(slot, self._loader.judge(found, barred=slot.barred)):
-                return
-        if slot.state == "disabled" and slot.survey is not None:
-            slot.release = self._loader.read(slot.survey.preferred())  # its framing is asked for all the same
-
-    async def _reconcile(self, slot: Slot) -> None:
-        """Let run what is meant to run, as it lies ready now; where it cannot, what runs goes on. Holds the lock."""
-        await self._look(slot)
-        if slot.current is not None and slot.current.release.manifest.caps.asked() - self._may_use(slot.id):
-            slot.stop("waiting", "a capability that it asks for was taken back")
-        for found in self._meant(slot):
-            if self._settle(slot, await self._judge(slot, found)) or slot.current is not None:
-                return
-
-    def _meant(self, slot: Slot) -> list[Found]:
-        survey = slot.survey
-        if survey is None:
-            return []
-        if survey.decisions.disabled:
-            if slot.state != "disabled":
-                slot.stop("disabled", "somebody disabled it")
-            return []
-        preferred = survey.preferred()
-        if not preferred and slot.state == "running":
-            slot.reason = "nothing of it lies ready any more; it runs until the gateway stops"
-        elif not preferred:
-            refusals = "; ".join(f"{version}: {reason}" for version, reason in survey.refused.items())
-            slot.stop("refused", refusals or "nothing of it lies ready any more")
-        return preferred
-
-    async def _look(self, slot: Slot) -> Survey:
-        slot.survey = survey = await self._loader.aside(lambda: self._sources.survey(slot.id))
-        return survey
-
-    async def _judge(self, slot: Slot, found: Found, *, again: bool = False) -> Verdict:
-        """Judge a version; `again`: even if it is the one that the slot has."""
-        using = None if again or slot.current is None else slot.current.release.digest
-        return await self._loader.judge_aside(found, using, tuple(slot.barred))
-
-    def _settle(self, slot: Slot, verdict: Verdict) -> bool:
-        """Act on a verdict; whether the version runs."""
-        try:
-            return self._take(slot, verdict)
-        except (GatewayError, wasmtime.WasmtimeError) as error:
-            if not isinstance(verdict, Proven):
-                raise
-            slot.refuse(Refusal(found=verdict.found, state="refused", reason=str(error), release=verdict.release))
-            return False
-
-    def _take(self, slot: Slot, verdict: Verdict) -> bool:
-        """Act on a verdict; raises where a version that was proven does not start with the operator's settings."""
-        match verdict:
-            case Proven():
-                slot.use(verdict)
-            case Unchanged():
-                slot.settled()
-            case Refusal():
-                slot.refuse(verdict)
-                return False
-        return True
-
-    def _forget_if_gone(self, slot: Slot) -> None:
-        """Forget a plugin of which nothing lies ready and nothing runs."""
-        if slot.survey is None or slot.survey.found or slot.survey.refused or slot.current is not None:
-            return
-        slot.close()
-        self._slots.pop(slot.id, None)
-        log.info("plugin removed", plugin=slot.id)
-
-    async def _decide(self, slot: Slot, decisions: Decisions) -> None:
-        """Keep decisions, and know of them at once."""
-        await self._loader.aside(lambda: self._sources.decide(slot.id, decisions))
-        await self._look(slot)
-
-    async def _follow_runtime(self, plugin_id: str) -> None:
-        """Load again whatever is run by a plugin's module, if that changed."""
-        for slot in list(self._slots.values()):
-            release = slot.release
-            if (release is None and slot.state == "refused") or (release and release.manifest.runtime == plugin_id):
-                async with slot.lock:
-                    await self._reconcile(slot)
 
 
 def _decided_for(slot: Slot, decisions: Decisions, found: Found, left: Proven | None = None) -> Decisions:
@@ -591,7 +402,3 @@ def _decided_for(slot: Slot, decisions: Decisions, found: Found, left: Proven | 
         previous = leaving.release.version
     active = found.version if found.source == "installed" else None
     return msgspec.structs.replace(decisions, active=active, previous=previous, disabled=False)
-
-
-def _no_runtime(plugin_id: str) -> Release:
-    raise ConfigError(f"a runtime cannot have a runtime of its own ({plugin_id!r})")

@@ -91,6 +91,13 @@ class Before(NamedTuple):
 class Slot:
     """One plugin id. Every call must come from the loop's thread."""
 
+    survey: Survey | None = None
+    """What was seen last of what lies ready, with what is decided."""
+    acted_on: str | None = None
+    """Mark of the survey that was acted on last."""
+    glimpsed: str | None = None
+    """Mark of a change that was seen once; acted on when it is seen again."""
+
     def __init__(
         self,
         plugin_id: str,
@@ -111,9 +118,6 @@ class Slot:
         self._notify = notify
         self.lock = asyncio.Lock()
         """Held by whoever changes which version runs, over all that it waits for."""
-        self.survey: Survey | None = None
-        self.glimpsed: str | None = None
-        """Mark of a change that was seen once; acted on when it is seen again."""
         self.state: PluginState = "refused"
         self.reason = "not loaded yet"
         self.release: Release | None = None
@@ -137,6 +141,7 @@ class Slot:
         self._held: Proven | None = None
         self._probing = False
         self._closed = False
+        self._taken_out = ""
         self._retired: deque[tuple[float, WasmCodec]] = deque()
         self._leaving: deque[CallLane] = deque()
 
@@ -204,17 +209,19 @@ class Slot:
             self.quarantine.forget()
         self.state, self.reason, self.waiting, self._held = "running", "", None, None
         self._probing = False
+        self._taken_out = ""
         self._say_in_use(proven.release, None if old is None else old.release, known)
 
     def settled(self) -> None:
         """Note that what is meant to run is what runs."""
         self.waiting = None
         if self.running is not None:
-            self.reason = ""
+            self.reason = self._taken_out
 
     def refuse(self, refusal: Refusal) -> None:
         """Note a version that is not taken; what runs goes on."""
         version = refusal.found.version or "?"
+        before = (self.state, self.reason)
         if refusal.state == "waiting":
             self.waiting = Waiting(version=version, missing=refusal.missing)
         else:
@@ -227,7 +234,9 @@ class Slot:
             self.release, self.vectors = refusal.release or self.release, refusal.vectors
         else:
             self.reason = f"version {version} is not used: {refusal.reason}"
-        self._tell("waiting" if refusal.state == "waiting" else "refused", version=version, reason=refusal.reason)
+        if before != (self.state, self.reason):  # said once, however often it is looked at
+            what = "waiting" if refusal.state == "waiting" else "refused"
+            self._tell(what, version=version, reason=refusal.reason)
 
     def stop(self, state: PluginState, reason: str) -> None:
         """Run no version any more."""
@@ -401,7 +410,7 @@ class Slot:
         self.before = None
         self.life.rollbacks += 1
         self.rolled_back_from = bad.release.version
-        self.reason = f"version {bad.release.version} was taken out of use: {reason}"
+        self.reason = self._taken_out = f"version {bad.release.version} was taken out of use: {reason}"
         self.last_failure = LoadFailure(version=bad.release.version, reason=reason, at_ms=self._clock.now_ms())
         version = "" if self.release is None else self.release.version
         self._tell("rolled_back", version=version, before=bad.release.version, reason=reason)

@@ -434,11 +434,11 @@ async def test_a_version_that_is_loaded_while_the_host_closes_is_not_started(nur
     nursery.put("meter", "1.0", counting("a"))
     nursery.install("meter", "2.0", counting("b"))
     host = nursery.host()
-    slot = host._slots["meter"]
-    verdict = await host._judge(slot, slot.survey.version("2.0"))
+    slot = host._shelf._slots["meter"]
+    verdict = await host._shelf.judge(slot, slot.survey.version("2.0"))
     host.close()
     with pytest.raises(NotReady, match="the gateway stops"):
-        host._take(slot, verdict)
+        host._shelf.take(slot, verdict)
     nursery.hosts.clear()
 
 
@@ -447,10 +447,10 @@ async def test_vectors_without_end_are_given_up_when_the_host_closes(nursery: Nu
     nursery.put("meter", "1.0", counting("a"))
     nursery.install("meter", "2.0", counting("b"), vectors)
     host = nursery.host()
-    slot = host._slots["meter"]
-    judging = asyncio.ensure_future(host._judge(slot, slot.survey.version("2.0")))  # noqa: TID251 - a test's own
+    slot = host._shelf._slots["meter"]
+    judging = asyncio.ensure_future(host._shelf.judge(slot, slot.survey.version("2.0")))  # noqa: TID251 - a test's own
     await asyncio.sleep(0)
-    host._loader._closed = True
+    host._shelf.loader._closed = True
     verdict = await judging
     assert "given up" in verdict.reason
 

@@ -169,7 +169,7 @@ async def test_a_folders_bad_content_stays_out_until_it_changes_or_is_asked_for_
     for _ in range(3):
         await host.poll()
     assert marks(host, "meter") == ["a"]
-    assert "struck out before" in host.status("meter").reason
+    assert "taken out of use before" in host.status("meter").reason
     await host.activate("meter", "2.0")
     assert marks(host, "meter") == ["b"]
 

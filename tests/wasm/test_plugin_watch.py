@@ -145,6 +145,41 @@ async def test_what_another_process_decides_is_followed(nursery: Nursery) -> Non
     assert marks(host, "meter") == ["f"]
 
 
+async def test_a_change_that_comes_between_a_look_and_a_decision_is_not_lost(nursery: Nursery) -> None:
+    nursery.put("meter", "1.0", counting("a"))
+    host = nursery.host()
+    nursery.put("meter", "1.1", counting("b"))
+    await polls(host, 1)
+    await host.grant("meter", ["wasi"])
+    nursery.put("meter", "1.2", counting("c"))
+    await host.disable("meter")
+    nursery.put("meter", "1.3", counting("d"))
+    await host.enable("meter")
+    await polls(host, 3)
+    assert host.status("meter").version == "1.3"
+
+
+async def test_a_folder_that_changed_while_a_shadow_was_begun_is_taken_all_the_same(nursery: Nursery) -> None:
+    nursery.put("meter", "1.0", counting("a"))
+    nursery.install("meter", "0.9", counting("x"))
+    host = nursery.host()
+    nursery.put("meter", "1.1", counting("b"))
+    await host.shadow("meter", "0.9", 1)
+    await polls(host)
+    assert marks(host, "meter") == ["b"]
+
+
+async def test_a_refusal_that_is_looked_at_again_is_told_once(nursery: Nursery) -> None:
+    nursery.put("meter", "1.0", counting("a"))
+    host = nursery.host()
+    for text in ("one", "two", "three"):
+        nursery.put("meter", "1.1", counting("b"), vector("x"))
+        (nursery.root / "meter" / "notes.txt").write_text(text)
+        await polls(host)
+    assert nursery.told() == ["refused"]
+    assert host.status("meter").life.refusals == 3
+
+
 async def test_a_swap_tells_whether_the_framing_changed(nursery: Nursery) -> None:
     nursery.put("meter", "1.0", counting("a"), "[framing]\ntype = 'none'\n")
     host = nursery.host()
@@ -158,7 +193,7 @@ async def test_a_swap_tells_whether_the_framing_changed(nursery: Nursery) -> Non
 async def test_watching_follows_by_itself(nursery: Nursery) -> None:
     nursery.put("meter", "1.0", counting("a"))
     host = nursery.host()
-    host._clock = _RealTime()  # type: ignore[assignment]
+    host._shelf.clock = _RealTime()  # type: ignore[assignment]
     nursery.put("meter", "1.1", counting("b"))
     watching = asyncio.ensure_future(host.watch(0.01))  # noqa: TID251 - a test's own
     async with asyncio.timeout(30):

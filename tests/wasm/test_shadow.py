@@ -253,7 +253,7 @@ async def test_closing_the_host_ends_the_thread(nursery: Nursery) -> None:
     nursery.install("meter", "2.0", counting("b"))
     host = nursery.host()
     await host.shadow("meter", "2.0", 10)
-    running = host._slots["meter"].shadow
+    running = host._shelf._slots["meter"].shadow
     assert running is not None
     host.close()
     nursery.hosts.clear()
