@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.errors import CodecError
+from gateway.wasm import bulk
 from gateway.wasm.abi import TOO_LARGE
 from gateway.wasm.codec import MALFORMED, code_text
 from gateway.wasm.program import Program
@@ -33,7 +34,7 @@ class WasmCaller:
         PluginTrapped or NotReady.
         """
         try:
-            packed = msgspec.msgpack.encode(args)
+            packed = bulk.encode(args)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise CodecError(7, f"the arguments cannot be carried: {error}") from error
         answer = self.call_packed(packed, budget_s, aux)
@@ -54,10 +55,9 @@ class WasmCaller:
     def unpacked(self, answer: bytes) -> Any:
         """An answer as plain data; raises CodecError where it is none."""
         try:
-            return msgspec.msgpack.decode(answer, ext_hook=_refuse)
+            return bulk.decode(answer)
+        except bulk.TooManyValues:
+            text = f"plugin {self.plugin_id} answered more than {bulk.MOST_VALUES} values"
+            raise CodecError(TOO_LARGE, text) from None
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
             raise CodecError(MALFORMED, f"plugin {self.plugin_id}: {code_text(MALFORMED)}") from None
-
-
-def _refuse(code: int, _data: memoryview) -> Any:
-    raise ValueError(f"extension type {code}")
