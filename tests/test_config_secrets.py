@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fakes.guests_calls import last_byte, put_caller
 
 from gateway.config import Loaded, load
 from gateway.core.errors import ConfigError
+from gateway.operations.check import check_all
 
 STAGE = '[stages.wire]\nplugin = "sm4"\n'
 CANARY = "0123456789"
@@ -63,3 +65,36 @@ def test_keys_that_end_like_secrets_are_references_as_ever(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="metrics_token"):
         loaded(tmp_path, '[http]\nmetrics_token = "plain"')
     assert loaded(tmp_path, '[http]\nmetrics_token = { env = "T" }', T="1234").config.http.metrics_token == "1234"
+
+
+def findings(tmp_path: Path, text: str, **environment: str) -> dict[str, str]:
+    """What `gateway check` says is wrong with stages and products."""
+    found = check_all(loaded(tmp_path, f'{text}\n[plugins]\ndirs = ["plugins"]\n', **environment))
+    return {one.what: one.detail for one in found if not one.ok and one.what.startswith(("stage", "product"))}
+
+
+def test_check_finds_stages_that_cannot_be_and_products_that_name_none(tmp_path: Path) -> None:
+    put_caller(tmp_path / "plugins", "cipher", kind="crypto", wasm=last_byte())
+    put_caller(tmp_path / "plugins", "algo", kind="algo", wasm=last_byte())
+    text = """
+    [stages.good]
+    plugin = "cipher"
+    [stages.gone]
+    plugin = "not-there"
+    [stages.kind]
+    plugin = "algo"
+    [stages.key]
+    plugin = "cipher"
+    secrets = { key = { env = "KEY" } }
+    [products.p]
+    stages = ["good", "unknown"]
+    [products.q]
+    stages = ["good"]
+    """
+    found = findings(tmp_path, text, KEY=f"no hex: {CANARY}")
+    assert found.keys() == {"stage gone", "stage kind", "stage key", "product p"}
+    assert "no plugin 'not-there'" in found["stage gone"]
+    assert "of kind algo" in found["stage kind"]
+    assert "secrets.key: not hexadecimal" in found["stage key"]
+    assert CANARY not in found["stage key"]
+    assert "[stages.unknown]" in found["product p"]

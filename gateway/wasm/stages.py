@@ -102,6 +102,11 @@ class Stages:
             raise NotReady(f"there is no stage {unknown[0]!r}; declare it as [stages.{unknown[0]}]")
         return StagedCodec(codec, [self._stages[name] for name in names], framing)
 
+    def start(self) -> None:
+        """Start every stage now, to see that it can. Raises NotReady for the first that cannot."""
+        for stage in self._stages.values():
+            stage.start()
+
     def samples(self) -> Iterator[Sample]:
         """What stages refused, for `/metrics`."""
         for name, stage in self._stages.items():
@@ -141,6 +146,10 @@ class Stage:
         """Time that the frames of one batch may take together."""
         limits = self._ready().program.limits
         return max(limits.batch_deadline_ms, limits.deadline_ms) / 1000
+
+    def start(self) -> None:
+        """Have an instance. Raises NotReady."""
+        self._ready()
 
     def turn(self, op: Operation, data: bytes) -> bytes:
         """Decrypt or encrypt. Raises CodecError with the plugin's code, PluginTrapped or NotReady."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import wasmtime
+from fakes.guests_calls import put_caller
 from fakes.rules_fakes import until
-from guests_calls import put_caller
 from guests_gw1 import well_behaved
 
 from gateway.core.clock import SystemClock

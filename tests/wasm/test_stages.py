@@ -11,7 +11,7 @@ import pytest
 import structlog
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from fakes.callable_plugins import PLUGINS
-from guests_calls import last_byte, put_caller
+from fakes.guests_calls import last_byte, put_caller
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
