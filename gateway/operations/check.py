@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from gateway.rules.check import check_rules, check_scenes
 from gateway.things.model import Product
 from gateway.wasm.area import PluginArea
 from gateway.wasm.plugins import PluginHost
+from gateway.wasm.stages import Stages
 
 
 class Finding(NamedTuple):
@@ -63,8 +65,9 @@ def _findings(loaded: Loaded) -> Iterator[Finding]:
             products = {product.id: product for product in declared_products(loaded)}
         except GatewayError as failure:
             yield Finding(ok=False, what="products", detail=str(failure))
+        yield from _stages(config, plugins)
         for product in products.values():
-            yield _product(product, plugins)
+            yield _product(product, plugins, frozenset(config.stages))
         yield from _edges(config, _framing_of(products, plugins))
     finally:
         plugins.close()
@@ -141,8 +144,23 @@ def _directory(what: str, directory: str, *, named: bool) -> Iterator[Finding]:
         yield Finding(ok=not named, what=f"{what} directory", detail=f"{directory} is not a directory")
 
 
-def _product(product: Product, plugins: PluginHost) -> Finding:
+def _stages(config: GatewayConfig, plugins: PluginHost) -> Iterator[Finding]:
+    for name, entry in config.stages.items():
+        try:
+            with closing(Stages({name: entry}, plugins)) as stages:
+                stages.start()
+        except GatewayError as failure:
+            yield Finding(ok=False, what=f"stage {name}", detail=str(failure))
+        else:
+            yield Finding(ok=True, what=f"stage {name}", detail=f"plugin {entry.plugin}, {entry.place} the codec")
+
+
+def _product(product: Product, plugins: PluginHost, stages: frozenset[str]) -> Finding:
     what = f"product {product.id}"
+    unknown = [name for name in product.stages if name not in stages]
+    if unknown:
+        detail = f"stages: there is no [stages.{unknown[0]}]; known are: {', '.join(sorted(stages)) or 'none'}"
+        return Finding(ok=False, what=what, detail=detail)
     if product.plugin_id is None:
         return Finding(ok=True, what=what, detail="has no codec plugin")
     try:
