@@ -228,7 +228,7 @@ def test_what_was_reported_durable_survives_kill_9(path: Path, seed: int) -> Non
     )
     assert writer.stdout is not None
     reported = [int(writer.stdout.readline())]
-    more = random.Random(seed).randrange(5, 150)  # noqa: S311  # a moment, not a secret
+    more = random.Random(seed).randrange(5, 150)  # a moment, not a secret
     reported += [int(writer.stdout.readline()) for _ in range(more)]
     writer.send_signal(signal.SIGKILL)
     rest = writer.stdout.read()

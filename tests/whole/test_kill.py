@@ -23,7 +23,7 @@ from gateway.simulate.jt808_terminal import Acknowledged
 @pytest.mark.parametrize("seed", range(3))
 def test_every_acknowledged_message_is_in_the_history_after_kill_9(tmp_path: Path, seed: int) -> None:
     """20 terminals at 200 messages a second each; killed at a random moment, restarted, killed again."""
-    moments = random.Random(seed)  # noqa: S311 - moments, not secrets
+    moments = random.Random(seed)
     acknowledged: list[Acknowledged] = []
     gateway = GatewayProcess(tmp_path / "data")
     for _ in range(2):
