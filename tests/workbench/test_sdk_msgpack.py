@@ -17,7 +17,8 @@ from gateway.workbench.build import build_plugin
 from gateway.workbench.piece import opened
 
 # An encoder that copies its request value by value. aux 1: it skips one value and gives how many bytes are left;
-# aux 2: it gives the value of "key"; aux 3: it gives the request as hex, and "no", whether there is such a key.
+# aux 2: it gives the value of "key"; aux 3: it gives the request as hex, and "no", whether there is such a key;
+# aux 4: it gives an array of eight copies of it.
 _ZIG = """
 const gw1 = @import("gw1");
 pub const panic = gw1.panic;
@@ -47,6 +48,10 @@ fn encode(out: *gw1.Writer, request: gw1.Reader, aux: u32) gw1.Failure!void {
             out.array(2);
             out.hex(in.at.rest);
             out.boolean(request.find("no") != null);
+        },
+        4 => {
+            out.array(8);
+            for (0..8) |_| out.bin(in.at.rest);
         },
         else => while (in.at.rest.len > 0) copy(out, in.next() orelse return error.BadConfig),
     }
@@ -83,6 +88,10 @@ fn encode(out: &mut Writer, mut request: Reader, aux: u32) -> Outcome {
         2 => copy(out, request.get("key").ok_or(Code::UNSUPPORTED)?),
         3 => {
             out.array(2).hex(request.0).bool(request.find("no").is_some());
+        }
+        4 => {
+            out.array(8);
+            (0..8).for_each(|_| drop(out.bin(request.0)));
         }
         _ => {
             while !request.0.is_empty() {
@@ -146,6 +155,11 @@ func encode(out *gw1.Writer, request gw1.Reader, aux uint32) error {
 	case 3:
 		_, there := request.Find("no")
 		out.Array(2).Hex(request.Rest()).Bool(there)
+	case 4:
+		out.Array(8)
+		for range 8 {
+			out.Bin(request.Rest())
+		}
 	default:
 		for len(request.Rest()) > 0 {
 			if err := copyValue(out, request.Next()); err != nil {
@@ -189,6 +203,9 @@ encoder((out: Writer, request: Reader, aux: u32): Code => {
     if (!copy(out, request.get("key"))) return Code.Unsupported;
   } else if (aux == 3) {
     out.array(2).hex(request.at, <i32>(request.end - request.at)).bool(request.find("no"));
+  } else if (aux == 4) {
+    out.array(8);
+    for (let i = 0; i < 8; i++) out.bin(request.at, <i32>(request.end - request.at));
   } else {
     while (request.at < request.end) {
       request.next();
@@ -281,6 +298,15 @@ def test_a_key_is_found_wherever_it_stands(copy: WasmCodec, before: dict[str, ob
     with pytest.raises(CodecError) as refused:
         copy.encode(msgspec.msgpack.encode(before), 2)
     assert refused.value.number == 5
+
+
+def test_what_does_not_fit_the_output_is_code_4_and_what_fits_to_the_last_byte_is_written(copy: WasmCodec) -> None:
+    fits = b"x" * ((1024 * 1024 - 1) // 8 - 5)  # a head for the list, and one of five bytes for each item
+    assert copy.encode(fits, 4) == msgspec.msgpack.encode([fits] * 8)
+    with pytest.raises(CodecError) as refused:
+        copy.encode(fits + b"x", 4)
+    assert refused.value.number == 4
+    assert copy.encode(b"\x07") == b"\x07"
 
 
 def test_keys_that_are_containers_are_stepped_over(copy: WasmCodec) -> None:

@@ -99,11 +99,9 @@ def test_a_batch_with_errors_between_gives_what_each_frame_gives_alone(codec: Wa
 
 
 def test_a_frame_that_does_not_fit_beside_others_is_decoded_alone_and_they_live(codec: WasmCodec) -> None:
-    body = bytes([4]) + struct.pack(">HIHHh", 9, 0, 1, 20_000, 215)
-    frame = bytes([len(body) + 1]) + body
-    heavy = frame + bytes([sum(frame) & 0xFF])
-    results = codec.decode_batch([heavy, heavy, frames()[0]])
-    assert [len(one.points) for one in results if isinstance(one, Decoded)] == [20_000, 20_000, 1]
+    heavy = sealed(bytes([4]) + struct.pack(">HIHHh", 9, 1_700_000_000, 1, 1000, 215))
+    results = codec.decode_batch([heavy] * 50 + [frames()[0]])  # 50 of 49 KB are more than the output holds
+    assert [len(one.points) for one in results if isinstance(one, Decoded)] == [1000] * 50 + [1]
 
 
 def test_settings_reach_the_plugin_and_wrong_ones_refuse_its_start(bench: Bench) -> None:

@@ -77,7 +77,7 @@ def test_the_commands_that_new_prints_work_without_configuration(
     told = run("plugin", "new", "--lang", "c", "meter")
     build, test, decode = [line.split()[1:] for line in told.splitlines() if line.startswith("  gateway ")]
     assert run(*build) == f"built {tmp_path / 'meter' / 'meter.wasm'}\n"
-    assert "84 of 84 vectors pass" in run(*test, "--seconds", "0")
+    assert "85 of 85 vectors pass" in run(*test, "--seconds", "0")
     assert '"temperature": 21.5' in run(*decode)
 
 

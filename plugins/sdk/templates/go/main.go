@@ -29,7 +29,10 @@ const (
 	notText
 )
 
-const mostPrefix = 32
+const (
+	mostPrefix = 32
+	mostPoints = 1000
+)
 
 // What the sensors' numbers are called by: `config.prefix`, "sensor-" where nobody says.
 var prefix = "sensor-"
@@ -116,10 +119,12 @@ func decodeHistory(out *gw1.Writer, sensor uint16, at *gw1.Bytes) error {
 	if at.Short || len(at.Rest) > 0 {
 		return gw1.Truncated
 	}
+	if count > mostPoints { // ten bytes must not cost the gateway a megabyte
+		return gw1.TooLarge.Because("more than 1000 points of history")
+	}
 	item(out, "report", sensor, 1)
 	out.Key("points").Array(int(count))
-	// The writer stops by itself where the result grows too large, and the frame becomes code 4.
-	for i := uint16(0); i < count && !out.Full(); i++ {
+	for range count {
 		out.Map(2)
 		out.Key("at").Uint(second * 1000)
 		out.Key("values").Map(1)

@@ -18,6 +18,7 @@ const PROBE_BROKEN: Code = Code.Own;
 const NOT_TEXT: Code = Code.Own + 1;
 
 const MOST_PREFIX: u32 = 32;
+const MOST_POINTS: u16 = 1000;
 
 /** What the sensors' numbers are called by: `config.prefix`, "sensor-" where nobody says. */
 let prefix: string = "sensor-";
@@ -95,10 +96,11 @@ function history(out: Writer, sensor: u16, at: Bytes): Code {
   const count = at.beU16();
   const temperature = <f64>at.beI16() / 10.0;
   if (!whole(at)) return Code.Truncated;
+  // Ten bytes must not cost the gateway a megabyte.
+  if (count > MOST_POINTS) return fail(Code.TooLarge, "more than 1000 points of history");
   item(out, "report", sensor, 1);
   out.key("points").array(count);
-  // The writer stops by itself where the result grows too large, and the frame becomes code 4.
-  for (let i: u16 = 0; i < count && !out.full; i++, second += step) {
+  for (let i: u16 = 0; i < count; i++, second += step) {
     out.map(2);
     out.key("at").uint(second * 1000);
     out.key("values").map(1);

@@ -6,7 +6,7 @@
 
 enum { IDLE = 0x00, READING, MESSAGE, TOTALS, HISTORY, DONE, FIRMWARE, ACK = 0x81, SET_INTERVAL };
 enum { PROBE_BROKEN = GW_OWN, NOT_TEXT };
-enum { HEAD = 4, MOST_PREFIX = 32 };
+enum { HEAD = 4, MOST_PREFIX = 32, MOST_POINTS = 1000 };
 
 /* What the sensors' numbers are called by: `config.prefix`, "sensor-" where nobody says. */
 static struct {
@@ -85,10 +85,11 @@ static int32_t history(gw_out *out, uint16_t sensor, const uint8_t *at) {
     uint64_t second = gw_be32(at);
     uint32_t step = gw_be16(at + 4), count = gw_be16(at + 6);
     double temperature = (int16_t)gw_be16(at + 8) / 10.0;
+    /* Ten bytes must not cost the gateway a megabyte. */
+    if (count > MOST_POINTS) return gw_error(GW_TOO_LARGE, "more than 1000 points of history");
     item(out, "report", sensor, 1);
     gw_key(out, "points"); gw_array(out, count);
-    /* The writer stops by itself where the result grows too large, and the frame becomes code 4. */
-    for (uint32_t i = 0; i < count && !out->full; i++, second += step) {
+    for (uint32_t i = 0; i < count; i++, second += step) {
         gw_map(out, 2);
         gw_key(out, "at");     gw_uint(out, second * 1000);
         gw_key(out, "values"); gw_map(out, 1);

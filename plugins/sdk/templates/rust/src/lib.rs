@@ -21,6 +21,7 @@ const PROBE_BROKEN: Code = Code(256);
 const NOT_TEXT: Code = Code(257);
 
 const MOST_PREFIX: usize = 32;
+const MOST_POINTS: u16 = 1000;
 
 thread_local! {
     /// What the sensors' numbers are called by: `config.prefix`, "sensor-" where nobody says.
@@ -102,12 +103,13 @@ fn totals(out: &mut Writer, sensor: u16, mut at: Bytes) -> Outcome {
 fn history(out: &mut Writer, sensor: u16, mut at: Bytes) -> Outcome {
     let (start, step, count, tenths) = (at.be_u32()?, at.be_u16()?, at.be_u16()?, at.be_i16()?);
     end(at)?;
+    if count > MOST_POINTS {
+        // Ten bytes must not cost the gateway a megabyte.
+        return Err(Code::TOO_LARGE.because("more than 1000 points of history"));
+    }
     item(out, "report", sensor, 1);
     out.key("points").array(count.into());
     for i in 0..u64::from(count) {
-        if out.full() {
-            break; // the result grows too large: the frame becomes code 4
-        }
         out.map(2);
         out.key("at").uint((u64::from(start) + u64::from(step) * i) * 1000);
         out.key("values").map(1);

@@ -24,6 +24,7 @@ const probe_broken = 256;
 const not_text = 257;
 
 const most_prefix = 32;
+const most_points = 1000;
 
 /// What the sensors' numbers are called by: `config.prefix`, "sensor-" where nobody says.
 var prefix_text: [most_prefix]u8 = "sensor-".* ++ @as([most_prefix - 7]u8, @splat(0));
@@ -132,11 +133,12 @@ fn history(out: *gw1.Writer, sensor: u16, payload: gw1.Bytes) gw1.Failure!void {
     const count = try at.int(u16, .big);
     const temperature = try at.int(i16, .big);
     try end(at);
+    // Ten bytes must not cost the gateway a megabyte.
+    if (count > most_points) return gw1.fail(error.TooLarge, "more than 1000 points of history");
     item(out, "report", sensor, 1);
     out.key("points");
     out.array(count);
     for (0..count) |i| {
-        if (out.full) break; // the result grows too large: the frame becomes code 4
         out.map(2);
         out.key("at");
         out.uint((start + step * i) * 1000);
