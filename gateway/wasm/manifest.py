@@ -71,6 +71,10 @@ class Caps(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     wasi: bool = False
     emit: bool = False
 
+    def __or__(self, other: Caps) -> Caps:
+        """What either asks for."""
+        return Caps(**dict.fromkeys(self.asked() | other.asked(), True))
+
     def asked(self) -> frozenset[str]:
         """The capabilities that are set."""
         return frozenset(name for name in self.__struct_fields__ if getattr(self, name))

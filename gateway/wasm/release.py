@@ -70,7 +70,10 @@ def read_release(folder: Path, config: WasmConfig, runtime: Callable[[str], Rele
     framing = None if manifest.framing is None else framing_spec(manifest.framing, f"{manifest.id}: framing")
     vectors = tuple(load_vectors(manifest, folder))
     if manifest.runtime is not None:
-        wasm = runtime(manifest.runtime).wasm
+        engine = runtime(manifest.runtime)
+        wasm = engine.wasm
+        # What its runtime imports is what a script asks for: an author knows no host functions.
+        manifest = msgspec.structs.replace(manifest, caps=manifest.caps | engine.manifest.caps)
         script = _script(folder / (manifest.script or ""), manifest.limits.max_input)
     else:
         wasm, script = _module(folder, manifest, config.max_module_bytes), None
