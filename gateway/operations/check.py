@@ -59,7 +59,8 @@ def _findings(loaded: Loaded) -> Iterator[Finding]:
         plugins.load_all()
         for status in plugins.plugins():
             passed = f"{status.vectors_passed} vectors pass" if status.state == "running" else status.reason
-            yield Finding(status.state == "running", f"plugin {status.id} {status.version}".rstrip(), passed)
+            usable = status.state in {"running", "waiting", "disabled"}  # a product that names it says more below
+            yield Finding(usable, f"plugin {status.id} {status.version}".rstrip(), passed)
         products: dict[str, Product] = {}
         try:
             products = {product.id: product for product in declared_products(loaded)}
