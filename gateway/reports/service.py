@@ -153,17 +153,20 @@ class ReportService:
             created_at_ms=self._clock.now_ms(),
         )
 
-    async def _rows(self, scope: Scope, request: ReportRequest) -> list[list[Any]]:
-        """`[at, value]` in the order of time, led by the point that held when the span began, if there is one."""
+    async def _rows(self, scope: Scope, request: ReportRequest) -> list[tuple[int, Any]]:
+        """(at, value) in the order of time, led by the point that held when the span began, if there is one.
+
+        Tuples: of so many lists, the garbage collector would look at each again and again.
+        """
         where = scope, request.device_id, request.property_id
         lead = TimeRange(request.from_ms - round(self._config.lead_s * 1000), request.from_ms)
         points = await self._series.series(*where, lead, 1, newest_first=True)
-        rows = [[point.at_ms, point.value] for point in points]
+        rows = [(point.at_ms, point.value) for point in points]
         span = TimeRange(request.from_ms, request.to_ms)
         last: SeriesPoint | None = None
         while True:
             page = await self._series.series(*where, span, self._config.page_points, last)
-            rows += [[point.at_ms, point.value] for point in page]
+            rows += [(point.at_ms, point.value) for point in page]
             if len(rows) > self._config.points:
                 raise Rejected(f"from, to: more than {self._config.points} points lie between them; narrow the span")
             if len(page) < self._config.page_points:

@@ -91,6 +91,8 @@ class SqlHistoryRepository(HistoryRepository, Series):
         newest_first: bool = False,
     ) -> list[SeriesPoint]:
         place = (message.c.observed_at_ms, message.c.seq)
+        if after is not None:  # or each page would read the span from its beginning
+            span = TimeRange(after.at_ms, span.to_ms)
         async with self._database.read() as connection:
             key = await _key(connection, scope, device_id)
             path = _path(property_id)

@@ -46,7 +46,7 @@ async def test_a_report_is_made_from_the_points_of_its_span_and_kept() -> None:
         "unit": "kWh",
         "from": 100,
         "to": 200,
-        "rows": [[100, 1], [150, 2], [199, 3]],
+        "rows": [(100, 1), (150, 2), (199, 3)],
     }
     assert await desk.service.get_report(SCOPE, report.id) == report
     listed = await desk.service.list_reports(SCOPE, ReportFilter(device_id="d1"), PageRequest())
@@ -56,10 +56,10 @@ async def test_a_report_is_made_from_the_points_of_its_span_and_kept() -> None:
 async def test_the_point_that_held_when_the_span_began_leads_the_rows() -> None:
     desk = Desk((10, 7), (90, 8), (120, 9))
     await desk.service.run(SCOPE, wanted())
-    assert desk.plugins.calls[0]["rows"] == [[90, 8], [120, 9]]
+    assert desk.plugins.calls[0]["rows"] == [(90, 8), (120, 9)]
     desk = Desk((10, 7), (120, 9), lead_s=0.05)
     await desk.service.run(SCOPE, wanted())
-    assert desk.plugins.calls[0]["rows"] == [[120, 9]]
+    assert desk.plugins.calls[0]["rows"] == [(120, 9)]
 
 
 async def test_history_is_read_page_by_page_and_no_point_twice() -> None:
