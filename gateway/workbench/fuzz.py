@@ -89,8 +89,8 @@ def _fuzz_codec(piece: Piece, seconds: float, seed: int, progress: Callable[[int
     stream = mutations([frame for frame, _ in known], chance)
     auxes = sorted({aux for _, aux in known} | {0, 1, 0xFFFF_FFFF})
     inputs = accepted = 0
-    ends = perf_counter() + seconds
     with piece.codec() as codec:
+        ends = perf_counter() + seconds  # a big module compiles for longer than it is thrown at
         while perf_counter() < ends:
             frames = [next(stream)[:room] for _ in range(BATCH)]
             aux = [chance.choice(auxes) for _ in frames]
@@ -147,8 +147,8 @@ def _fuzz_caller(piece: Piece, seconds: float, seed: int, progress: Callable[[in
     limits = piece.release.manifest.limits
     stream = mutations(calls_of(piece), chance)
     inputs = accepted = 0
-    ends = perf_counter() + seconds
     with piece.caller() as caller:
+        ends = perf_counter() + seconds
         while perf_counter() < ends:
             args = next(stream)[: limits.max_input]
             inputs += 1
