@@ -30,7 +30,7 @@ from gateway.rules.config import RulesConfig
 from gateway.rules.decisions import Decisions
 from gateway.rules.model import Notice, RuleEffects, RuleStatus
 from gateway.rules.outbox import Outbox
-from gateway.rules.plugin_calls import PluginCalls
+from gateway.rules.plugin_calls import RulePluginCalls
 from gateway.rules.process import WorkerLost, WorkerProcess
 from gateway.rules.rulebook import Rule, Rulebook
 from gateway.rules.scripts import ScriptFile, ScriptFolder
@@ -88,7 +88,7 @@ class RulesHost:
         self._outbox = Outbox(effects, config.outbox, config.keep_s, self._not_told)
         self._batches = Batches(config, self._book, clock)
         self._decisions = Decisions(config, self._book, self._batches, self._outbox, effects, supervisor)
-        self._plugins = PluginCalls(effects, config.plugin_bytes)
+        self._plugins = RulePluginCalls(effects, config, clock)
         self._turn = asyncio.Lock()
         self._messages = bus.messages.subscribe(
             "rules", config.queue_messages, Overflow.DROP_OLDEST, self._book.wants_message

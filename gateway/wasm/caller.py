@@ -26,10 +26,13 @@ class WasmCaller:
         """Free the program; the caller is of no further use."""
         self.program.close()
 
-    def call(self, args: Any, budget_s: float, aux: int = 0, most_bytes: int | None = None) -> Any:
+    def call(
+        self, args: Any, budget_s: float, aux: int = 0, most_bytes: int | None = None, *, fair: bool = True
+    ) -> Any:
         """Give the plugin arguments and take its answer, both plain data (bytes included).
 
-        budget_s: wall time it may take. most_bytes: what the caller takes in msgpack, if less than max_output.
+        budget_s: wall time it may take. most_bytes: what the caller takes in msgpack, if less than max_output. fair: as
+        `Program.ask` has it.
         Raises CodecError (7 for arguments that cannot be carried, MALFORMED for an answer that is no msgpack),
         PluginTrapped or NotReady.
         """
@@ -37,20 +40,20 @@ class WasmCaller:
             packed = bulk.encode(args)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise CodecError(7, f"the arguments cannot be carried: {error}") from error
-        answer = self.call_packed(packed, budget_s, aux)
+        answer = self.call_packed(packed, budget_s, aux, fair=fair)
         if most_bytes is not None and len(answer) > most_bytes:
             raise CodecError(
                 TOO_LARGE, f"plugin {self.plugin_id} answered {len(answer)} bytes; at most {most_bytes} fit"
             )
         return self.unpacked(answer)
 
-    def call_packed(self, args: bytes, budget_s: float, aux: int = 0) -> bytes:
+    def call_packed(self, args: bytes, budget_s: float, aux: int = 0, *, fair: bool = True) -> bytes:
         """The same in msgpack, unchecked; raises CodecError, PluginTrapped or NotReady."""
         if len(args) > self._limits.max_input:
             raise CodecError(
                 TOO_LARGE, f"the arguments are larger than the plugin's max_input {self._limits.max_input}"
             )
-        return self.program.ask("gw_call", args, aux, budget_s)
+        return self.program.ask("gw_call", args, aux, budget_s, fair=fair)
 
     def unpacked(self, answer: bytes) -> Any:
         """An answer as plain data; raises CodecError where it is none."""

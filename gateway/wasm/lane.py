@@ -298,7 +298,8 @@ class _Worker:
         if call.abandoned or budget_s <= 0:
             raise NotReady(f"plugin {self._release.id} had no thread free in time")
         try:
-            return caller.call(call.args, budget_s, most_bytes=call.most_bytes)
+            fair = budget_s >= self._most_s
+            return caller.call(call.args, budget_s, most_bytes=call.most_bytes, fair=fair)
         finally:
             self.memory_bytes = caller.program.memory_bytes
 

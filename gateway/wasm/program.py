@@ -140,14 +140,18 @@ class Program:
                 if not trap.early:
                     raise
 
-    def ask(self, name: str, data: bytes, last: int, budget_s: float) -> bytes:
-        """Call for one answer: its bytes. Raises CodecError, PluginTrapped (and counts a strike) or NotReady."""
+    def ask(self, name: str, data: bytes, last: int, budget_s: float, *, fair: bool = True) -> bytes:
+        """Call for one answer: its bytes. Raises CodecError, PluginTrapped (and counts a strike) or NotReady.
+
+        fair: the budget is what the manifest promises; running out of a shorter one is no fault of the plugin.
+        """
         try:
             code, answer = self.call(name, data, last, budget_s)
         except Down:
             raise self.not_ready() from None
         except GuestTrap as trap:
-            self.strike(f"{trap} in {name}")
+            if fair or not trap.timed_out:
+                self.strike(f"{trap} in {name}")
             raise PluginTrapped(TRAPPED, f"plugin {self.plugin_id} trapped: {trap}") from None
         if code == BAD_POINTER:
             raise CodecError(MALFORMED, f"plugin {self.plugin_id}: {code_text(MALFORMED)}")

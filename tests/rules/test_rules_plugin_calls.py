@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from fakes.memory import MemoryScenes
-from fakes.rules_fakes import QUICK, RecordingEffects, RuleRoom, message, until
+from fakes.rules_fakes import QUICK, RecordingEffects, RuleRoom, SetClock, message, until
 
 from gateway.core.clock import SystemClock
 from gateway.core.errors import NotReady, PluginTrapped
@@ -189,6 +189,34 @@ async def test_the_time_that_a_plugin_takes_is_not_taken_for_a_hang_of_the_worke
         room.publish(message())
         await until(lambda: room.effects.state("r", "d1") == {"n": 1})
         assert (room.status("r").strikes, room.host.worker_restarts) == (0, 0)
+
+
+async def test_a_plugin_that_keeps_rules_waiting_rests_and_is_tried_again(tmp_path: Path) -> None:
+    clock = SetClock()
+    calls = 0
+
+    def slow(_args: dict[str, Any]) -> int:
+        nonlocal calls
+        calls += 1
+        clock.at_s += 0.1 if calls < 5 else 0.0
+        return calls
+
+    room = RuleRoom(tmp_path, clock=clock, plugin_ms=200)
+    room.effects.plugins["slow"] = slow
+    room.handler("r", "state.n, state.why = plugin.call('slow')")
+    async with room:
+        room.publish(*(message() for _ in range(5)))
+        await room.evaluated("r", 5)
+        await until(lambda: "why" in room.effects.state("r", "d1"))
+        assert "kept rules waiting; it is asked again in 10 s" in room.effects.state("r", "d1")["why"]
+        assert calls == 3
+        clock.at_s += 10
+        room.publish(message(), message())
+        await room.evaluated("r", 7)
+        assert calls == 4, "late once more: it rests again"
+        clock.at_s += 10
+        room.publish(*(message() for _ in range(4)))
+        await until(lambda: room.effects.state("r", "d1") == {"n": 8})
 
 
 async def test_a_rule_that_hangs_after_a_call_is_killed_all_the_same(tmp_path: Path) -> None:

@@ -120,7 +120,10 @@ async def test_the_callers_time_is_the_guests_budget_where_it_is_shorter_than_th
     await lane.call("warm", timeout_s=10)
     with pytest.raises(PluginTrapped):
         await lane.call("L", timeout_s=0.1)
-    assert lane.stats.kills == 1
+    assert (lane.stats.kills, lane.stats.strikes) == (1, 0), "the caller was in a hurry: no fault of the plugin"
+    with pytest.raises(PluginTrapped):
+        await lane.call("T", timeout_s=1)
+    assert lane.stats.strikes == 1
 
 
 async def test_a_call_that_finds_no_thread_in_time_is_not_made(make_lane: MakeLane) -> None:
