@@ -80,6 +80,7 @@ class Gateway:
         try:
             async with self._started() as bound:
                 self._starting = None
+                _settle_memory()
                 if ready_file is not None:
                     _write_ready(ready_file, bound)
                 for name, (host, port) in bound.items():
@@ -166,7 +167,6 @@ class Gateway:
             asyncio.get_running_loop().add_signal_handler(
                 signal.SIGHUP, lambda: supervisor.spawn("reload", self._reconcile(traffic, edges.listeners))
             )
-            _settle_memory()
             yield bound | edges.listeners.bound
 
     async def _first_start(self, identity: Identity) -> None:
