@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+from typing_extensions import override
 
 from gateway.api.config import HttpConfig
 from gateway.core.errors import ConfigError
@@ -109,6 +110,11 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     hl7: LaterConfig = LaterConfig()
     sip: LaterConfig = LaterConfig()
     grpc: LaterConfig = LaterConfig()
+
+    @override
+    def __repr__(self) -> str:
+        """Show no value: secrets are resolved here."""
+        return "GatewayConfig(...)"
 
 
 class Loaded(msgspec.Struct, frozen=True):

@@ -98,3 +98,10 @@ def test_check_finds_stages_that_cannot_be_and_products_that_name_none(tmp_path:
     assert "secrets.key: not hexadecimal" in found["stage key"]
     assert CANARY not in found["stage key"]
     assert "[stages.unknown]" in found["product p"]
+
+
+def test_a_configuration_shown_whole_shows_no_secret(tmp_path: Path) -> None:
+    text = '[notify.ops]\ntype = "plugin"\nplugin = "webhook"\nsecrets = { url = { env = "HOOK" } }\n'
+    found = loaded(tmp_path, text, HOOK=CANARY)
+    assert found.config.notify["ops"]["secrets"] == {"url": CANARY}
+    assert CANARY not in f"{found!r} {found.config}"

@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 QUEUE_ITEMS: Final = 50_000
 """Messages, and as many events, that wait for a sink; over it the oldest are shed and counted."""
 BATCH_ITEMS: Final = 2_000
+_OPEN_S: Final = 10.0
 _DRAIN_S: Final = 5.0
 
 
@@ -61,13 +62,15 @@ class SinkFleet:
         self._clock = clock
         self._backoff = backoff
         self._feeds: list[_Feed] = []
+        self.left_out = 0
 
     async def start(self, declared: Mapping[str, dict[str, Any]], home: Path) -> None:
         """Open every declared sink and begin to feed it. Raises ConfigError naming the entry."""
         read = {name: read_sink(name, plain, self._kinds) for name, plain in declared.items()}
         for name, (kind, config) in read.items():
-            sink = kind.make(name, config, home=home, clock=self._clock)
-            await sink.open()
+            sink = await self._opened(name, kind, config, home)
+            if sink is None:
+                continue
             feed = _Feed(
                 name,
                 declared[name]["type"],
@@ -79,21 +82,45 @@ class SinkFleet:
             self._supervisor.start(f"sink-{name}", partial(self._serve, feed))
 
     async def stop(self) -> None:
-        """Write what waits, within bounds, and close."""
+        """Write what waits, all sinks at once and within bounds, and close."""
         for feed in self._feeds:
             self._bus.messages.unsubscribe(feed.messages)
             self._bus.events.unsubscribe(feed.events)
-        for feed in self._feeds:
-            try:
-                await asyncio.wait_for(feed.idle.wait(), _DRAIN_S)
-            except TimeoutError:
-                log.error("a sink stopped before it had everything", sink=feed.name, waiting=_waiting(feed))
-            await self._supervisor.stop_part(f"sink-{feed.name}")
-            await feed.sink.close()
+        await asyncio.gather(*(self._stop(feed) for feed in self._feeds))
         self._feeds = []
+
+    async def _opened(self, name: str, kind: SinkKind, config: Any, home: Path) -> Any:
+        """The sink of an entry, or None where an extension's fails or hangs: the gateway goes on without it.
+
+        Raises ConfigError: what an operator wrote wrongly is for the operator.
+        """
+        try:
+            async with asyncio.timeout(_OPEN_S):
+                sink = kind.make(name, config, home=home, clock=self._clock)
+                await sink.open()
+        except ConfigError:
+            raise
+        except Exception as failure:  # wall: a sink is an extension's code
+            self.left_out += 1
+            log.error("a sink is left out: it does not open", sink=name, exc_info=failure)
+            return None
+        return sink
+
+    async def _stop(self, feed: _Feed) -> None:
+        try:
+            await asyncio.wait_for(feed.idle.wait(), _DRAIN_S)
+        except TimeoutError:
+            log.error("a sink stopped before it had everything", sink=feed.name, waiting=_waiting(feed))
+        await self._supervisor.stop_part(f"sink-{feed.name}")
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                await feed.sink.close()
+        except Exception as failure:  # wall: a sink is an extension's code
+            log.error("a sink does not close", sink=feed.name, exc_info=failure)
 
     def samples(self) -> Iterator[Sample]:
         """Figures of every sink for `/metrics`."""
+        yield Sample("gateway_sinks_left_out", "Declared sinks that do not open.", "gauge", {}, self.left_out)
         for feed in self._feeds:
             labels = {"sink": feed.name, "type": feed.kind}
             shed = feed.messages.shed + feed.events.shed

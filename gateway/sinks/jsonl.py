@@ -92,8 +92,16 @@ class JsonLinesSink:
             if self._config.sync:
                 os.fsync(file.fileno())
         except OSError:
-            file.truncate(before)
+            self._take_back(file, before)
             raise
+
+    def _take_back(self, file: BinaryIO, size: int) -> None:
+        """Undo a half-written batch; where even that fails, open anew next time, which ends a torn line."""
+        try:
+            file.truncate(size)
+        except OSError:
+            file.close()
+            self._file = None
 
     def _turn_over(self, file: BinaryIO) -> BinaryIO:
         file.close()

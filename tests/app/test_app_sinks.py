@@ -76,7 +76,7 @@ def figures(sinks: SinkFleet, name: str) -> dict[str, float]:
     return {
         sample.name.removeprefix("gateway_sink_").removesuffix("_total"): sample.value
         for sample in sinks.samples()
-        if sample.labels["sink"] == name
+        if sample.labels.get("sink") == name
     }
 
 
@@ -119,6 +119,44 @@ async def test_a_stop_writes_what_waits_and_closes() -> None:
         bus.messages.publish([message(seq) for seq in range(5000)])
     assert a.items == list(range(5000))
     assert a.closed
+
+
+async def test_sinks_stop_together_not_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = asyncio.Barrier(3)
+
+    async def close(self: ListSink) -> None:
+        await together.wait()  # one after the other would wait for each other until they are given up
+        self.closed = True
+
+    monkeypatch.setattr(ListSink, "close", close)
+    async with fleet("a", "b", "c") as (_, bus, sinks):
+        bus.messages.publish([message(1)])
+    assert [one.closed for one in sinks] == [True, True, True]
+
+
+async def test_a_sink_that_fails_or_hangs_while_it_opens_is_left_out_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Hanging(ListSink):
+        async def open(self) -> None:
+            await asyncio.Event().wait()
+
+    class Failing(ListSink):
+        async def open(self) -> None:
+            raise RuntimeError("not today")
+
+    monkeypatch.setattr("gateway.app.sinks._OPEN_S", 0.05)
+    kinds = KINDS | {"hanging": SinkKind(ListConfig, Hanging), "failing": SinkKind(ListConfig, Failing)}
+    ListSink.made = []
+    bus, supervisor = Bus(), Supervisor(SystemClock())
+    sinks = SinkFleet(kinds, bus, supervisor, SystemClock())
+    with structlog.testing.capture_logs():
+        await sinks.start({name: {"type": name} for name in ("hanging", "failing", "list")}, Path())
+        bus.messages.publish([message(1)])
+        await sinks.stop()
+        await supervisor.stop()
+    assert ListSink.made[-1].items == [1]
+    assert sinks.left_out == 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 import structlog
@@ -73,3 +74,22 @@ def test_short_plain_text_is_left_as_it_is_and_long_text_shows_its_cut() -> None
     assert safe_text("粤B12345") == "粤B12345"
     assert safe_text("x" * 81) == "x" * 80 + "..."
     assert safe_text("a\r\nb\x1b[31m\u202e") == "a??b?[31m?"
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("style", ["human", "json"])
+def test_a_traceback_shows_no_local_variable(
+    capsys: pytest.CaptureFixture[str], style: Literal["human", "json"]
+) -> None:
+    def fails() -> None:
+        url = "https://hooks.example/canary-" + "key"  # in two, so that the line of code does not show it either
+        raise ValueError(f"of {len(url)} characters")
+
+    set_up(style, "info")
+    try:
+        fails()
+    except ValueError as failure:
+        structlog.get_logger("test").error("a channel failed", exc_info=failure)
+    shown = capsys.readouterr().err
+    assert "of 32 characters" in shown
+    assert "canary-key" not in shown

@@ -112,6 +112,34 @@ async def test_a_full_disk_takes_back_what_was_half_written(tmp_path: Path) -> N
     assert [line["seq"] for line in lines(path)] == [1, 2]
 
 
+async def test_where_even_that_fails_the_half_line_is_ended_and_nothing_is_glued(tmp_path: Path) -> None:
+    archive = sink(tmp_path)
+    await archive.open()
+    file = archive._file
+    assert file is not None
+
+    class BrokenDisk:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(file, name)
+
+        def write(self, data: bytes) -> int:
+            if file.tell():
+                raise OSError(5, "Input/output error")
+            return file.write(bytes(data)[:10])
+
+        def truncate(self, _size: int) -> int:
+            raise OSError(5, "Input/output error")
+
+    archive._file = BrokenDisk()  # type: ignore[assignment]  # fails as a broken disk does
+    with pytest.raises(OSError, match="Input/output"):
+        await archive.write([message(1)], [])
+    await archive.write([message(1)], [])
+    await archive.close()
+    torn, whole = (tmp_path / "out" / "stored.jsonl").read_bytes().splitlines()
+    assert len(torn) == 10
+    assert msgspec.json.decode(whole)["seq"] == 1
+
+
 async def test_a_place_that_cannot_be_written_is_a_configuration_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file where a folder should be")
     with pytest.raises(ConfigError, match=r"sinks\.archive: cannot write .*stored\.jsonl"):
