@@ -32,6 +32,7 @@ from gateway.config import LATER, Loaded
 from gateway.core.bus import Bus
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.errors import ConfigError, GatewayError
+from gateway.core.heap import give_back
 from gateway.core.log import set_up
 from gateway.core.tasks import Supervisor
 from gateway.storage.database import Database
@@ -212,6 +213,7 @@ def _settle_memory() -> None:
     """Take what a start made out of the collector's sight: it stays, and each look at it holds the loop for 100 ms."""
     gc.collect()
     gc.freeze()
+    give_back()
 
 
 def _mention_later(loaded: Loaded) -> None:

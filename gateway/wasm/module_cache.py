@@ -6,7 +6,6 @@ authenticated with a key of this installation. Whatever is wrong with an entry, 
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import hmac
 import os
@@ -18,6 +17,7 @@ import structlog
 import wasmtime
 
 from gateway.core.errors import ConfigError
+from gateway.core.heap import give_back
 from gateway.core.log import safe_text
 from gateway.wasm.engine import settings_fingerprint
 
@@ -67,7 +67,7 @@ class ModuleCache:
         except wasmtime.WasmtimeError as error:
             raise ConfigError(f"not a module that the sandbox takes: {safe_text(str(error), 300)}") from None
         self.compiled += 1
-        _give_back()
+        give_back()  # the compiler takes tens of MB
         return module
 
     def _tag(self, name: str, code: bytes) -> bytes:
@@ -99,13 +99,6 @@ class ModuleCache:
                 old.unlink(missing_ok=True)
         except OSError as error:
             log.warning("a compiled plugin was not cached", reason=error.strerror or str(error))
-
-
-def _give_back() -> None:
-    """Return to the system what the compiler used: tens of MB that glibc would keep for a process of days."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none, and need none
-    if trim is not None:
-        trim(0)
 
 
 def _make_private(folder: Path) -> None:
