@@ -227,7 +227,8 @@ def parse_manifest(data: dict[str, Any], where: str) -> Manifest:
         raise ConfigError(f"{where}: `runtime` and `script` belong together: give both or neither")
     if manifest.runtime is not None and (manifest.file is not None or manifest.build.sources):
         raise ConfigError(f"{where}: a plugin with a `runtime` has no module of its own: leave out `file` and `build`")
-    for name in (manifest.wasm_name, manifest.script, *manifest.build.sources, *manifest.build.generated.values()):
+    generated = manifest.build.generated
+    for name in (manifest.wasm_name, manifest.script, *manifest.build.sources, *generated, *generated.values()):
         if name is not None:
             _inside(name, where)
     for number, vector in enumerate(manifest.test, 1):

@@ -46,6 +46,8 @@ def test_the_least_manifest_has_the_documented_defaults() -> None:
         ({"file": "../other/evil.wasm"}, "file|leaves the plugin's folder"),
         ({"file": "a/../../evil.wasm"}, "leaves the plugin's folder"),
         ({"build": {"sources": ["a/../../x.c"]}}, "leaves the plugin's folder"),
+        ({"build": {"generated": {"a/../../../../tmp/x.h": "tables.py"}}}, "leaves the plugin's folder"),
+        ({"build": {"generated": {"tables.h": "a/../../tables.py"}}}, "leaves the plugin's folder"),
         ({"test": [{"vectors": "a/../../x.json"}]}, "leaves the plugin's folder"),
         ({"sha256": "abc"}, "sha256"),
         ({"test": [{"expect": 1}]}, "give exactly one of frame, frame_hex, encode, call and vectors"),
