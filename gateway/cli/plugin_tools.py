@@ -92,6 +92,11 @@ def plugin_test(target: str, seconds: float, seed: int, root: Path) -> None:
     if thrown.failure:
         click.echo(f"FAIL {thrown.failure}; input (seed {seed}, aux {thrown.failing_aux}): {thrown.failing_hex}")
         sys.exit(1)
+    if not thrown.inputs:
+        click.echo(
+            f"FAIL nothing was thrown in {seconds:g} s, so nothing is proven: allow more --seconds, or 0 for none"
+        )
+        sys.exit(1)
 
 
 @plugin.command("bench")
@@ -115,12 +120,13 @@ def plugin_bench(target: str, against: str, root: Path) -> None:
                 click.echo(f"{figure.per_s:,.0f} calls/s, {1e6 / figure.per_s:.1f} us each, from this thread")
             return
         with opened(against, root) as reference:
-            click.echo(f"{'batch':>6} {'frames/s':>12} {'us/frame':>9} {'MB/s':>8} {'of ' + against:>10}")
-            for figure in measure(piece, reference):
-                click.echo(
-                    f"{figure.batch:>6} {figure.per_s:>12,.0f} {1e6 / figure.per_s:>9.2f}"
-                    f" {figure.bytes_per_s / 1e6:>8.1f} {figure.ratio or 0:>9.2f}x"
-                )
+            figures = list(measure(piece, reference))
+    click.echo(f"{'batch':>6} {'frames/s':>12} {'us/frame':>9} {'MB/s':>8} {'of ' + against:>10}")
+    for figure in figures:
+        click.echo(
+            f"{figure.batch:>6} {figure.per_s:>12,.0f} {1e6 / figure.per_s:>9.2f}"
+            f" {figure.bytes_per_s / 1e6:>8.1f} {figure.ratio or 0:>9.2f}x"
+        )
 
 
 @plugin.command("decode")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import selectors
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import TypeAlias
 
 from gateway.core.errors import ConfigError
@@ -19,6 +21,9 @@ Tell: TypeAlias = Callable[[str], None]
 
 SHOWN_CHARS = 4000
 """Of a tool's complaint: a compiler's first error matters, not its thousandth."""
+MOST_PRINTED_BYTES = 16 << 20
+"""Of a tool's output, and of its complaints: a table of all characters has some 200 KB, and is the longest so far."""
+_PIECE_BYTES = 1 << 16
 
 
 def tell_on_stderr(line: str) -> None:
@@ -52,7 +57,11 @@ def run_tool(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Run a tool to its end and return its standard output; raises ConfigError with the tool's own words."""
+    """Run a tool to its end and return its standard output; raises ConfigError with the tool's own words.
+
+    One that prints more than MOST_PRINTED_BYTES, or takes longer than `timeout_s`, is ended with its children.
+    """
+    ends = monotonic() + timeout_s
     try:
         process = subprocess.Popen(  # noqa: S603 - the command is ours, its flags are the plugin author's
             command,
@@ -67,14 +76,43 @@ def run_tool(
         raise ConfigError(f"{what} cannot be started: {command[0]}: {error.strerror}") from error
     with process:
         try:
-            printed, complained = process.communicate(timeout=timeout_s)
+            printed, complained = _all_output(process, what, ends)
+            process.wait(max(0.0, ends - monotonic()))
         except BaseException as error:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # the tool's own children hold its pipes open
-            if isinstance(error, subprocess.TimeoutExpired):
+            if isinstance(error, TimeoutError | subprocess.TimeoutExpired):
                 raise ConfigError(f"{what} did not finish in {timeout_s:g} s") from None
             raise
     if process.returncode:
-        words = (complained.strip() or printed.strip()).decode(errors="replace")[:SHOWN_CHARS]
+        words = _words(complained.strip() or printed.strip())
         raise ConfigError(f"{what} failed:\n{words or f'exit code {process.returncode}'}")
     return printed
+
+
+def _all_output(process: subprocess.Popen[bytes], what: str, ends: float) -> tuple[bytes, bytes]:
+    """What a process prints and complains until it closes both; raises TimeoutError, or ConfigError past the bound."""
+    assert process.stdout is not None  # noqa: S101 - run_tool asks for both pipes
+    assert process.stderr is not None  # noqa: S101 - as above
+    outputs = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+    printed, complained = outputs.values()
+    with selectors.DefaultSelector() as selector:
+        for descriptor in outputs:
+            selector.register(descriptor, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(max(0.0, ends - monotonic()))
+            if not ready or monotonic() > ends:  # one that prints a little for ever is always ready
+                raise TimeoutError
+            for key, _ in ready:
+                piece = os.read(key.fd, _PIECE_BYTES)
+                output = outputs[key.fd]
+                output += piece
+                if len(output) > MOST_PRINTED_BYTES:
+                    raise ConfigError(f"{what} prints more than {MOST_PRINTED_BYTES} bytes:\n{_words(bytes(output))}")
+                if not piece:
+                    selector.unregister(key.fd)
+    return bytes(printed), bytes(complained)
+
+
+def _words(output: bytes) -> str:
+    return output[: 4 * SHOWN_CHARS].decode(errors="replace")[:SHOWN_CHARS]

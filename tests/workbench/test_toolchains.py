@@ -9,6 +9,7 @@ import stat
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gateway.core.errors import ConfigError
@@ -162,3 +163,29 @@ def test_a_flood_of_complaints_is_cut(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         run_tool([str(flood)], "it", timeout_s=10)
     assert len(str(refused.value)) < 5000
+
+
+@pytest.mark.parametrize("where", ["1", "2"])
+def test_a_tool_that_prints_without_end_is_ended_with_its_children(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tools, "MOST_PRINTED_BYTES", 1 << 20)
+    child = tmp_path / "child"
+    endless = program(tmp_path / "endless", f"yes tea >&{where} & echo $! > {child}; wait")
+    with pytest.raises(ConfigError, match=r"making tea prints more than 1048576 bytes:\ntea\ntea") as refused:
+        run_tool([str(endless)], "making tea", timeout_s=60)
+    assert len(str(refused.value)) < 5000
+    pid = int(child.read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_all_that_a_tool_prints_within_the_bound_comes_out(tmp_path: Path) -> None:
+    chatty = program(tmp_path / "chatty", "head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2")
+    assert run_tool([str(chatty)], "it", timeout_s=60) == bytes(3_000_000)
+
+
+@pytest.mark.parametrize("script", ["exec >&- 2>&-; exec sleep 600", "while :; do printf x; done"])
+def test_a_tool_that_goes_on_is_ended_whatever_it_prints(script: str, tmp_path: Path) -> None:
+    endless = program(tmp_path / "endless", script)
+    with pytest.raises(ConfigError, match=r"it did not finish in 0\.2 s"):
+        run_tool([str(endless)], "it", timeout_s=0.2)

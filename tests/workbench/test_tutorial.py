@@ -86,6 +86,7 @@ def test_a_reader_gets_from_nothing_to_live_frames(language: str, tmp_path: Path
     for line in BLOCKS["decoded"].splitlines():
         assert line in told
     assert "vectors pass" in told
+    assert re.search(r"^[1-9][\d,]* damaged inputs", told, re.MULTILINE)
 
     config = tmp_path / "config.toml"
     config.write_text(BLOCKS["config"] + BLOCKS.get(f"config{of_language}", ""))

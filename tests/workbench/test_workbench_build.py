@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -131,6 +132,21 @@ def test_a_script_that_fails_is_shown_with_its_words(tmp_path: Path) -> None:
     (folder / "tables.py").write_text("raise SystemExit('the table is empty')\n")
     with pytest.raises(ConfigError, match=r"(?s)beat: tables\.py failed:.*the table is empty"):
         build_plugin(folder)
+
+
+def test_a_script_that_prints_without_end_is_ended_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    folder = make(tmp_path)
+    (folder / "plugin.toml").write_text(_MANIFEST.format("beat") + 'generated = { "tables.h" = "tables.py" }\n')
+    (folder / "tables.py").write_text("while True:\n    print('#define X 1' * 1000)\n")
+    with pytest.raises(ConfigError, match=r"beat: tables\.py prints more than 16777216 bytes"):
+        build_plugin(folder)
+    assert list(scratch.iterdir()) == []
+    assert sorted(path.name for path in folder.iterdir()) == ["main.c", "plugin.toml", "tables.py"]
 
 
 @needs_compiler

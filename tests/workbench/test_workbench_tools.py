@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -194,6 +195,19 @@ def test_the_command_shows_what_broke_and_fails(meter: MakeMeter) -> None:
     assert "FAIL a frame of 41 bytes traps or runs out of time; input (seed 3, aux" in outcome.output
 
 
+def test_the_command_throws_something_and_fails_where_it_did_not(meter: MakeMeter) -> None:
+    folder = meter()
+    thrown = gateway("plugin", "test", str(folder), "--seconds", "0.2")
+    assert thrown.exit_code == 0, thrown.output
+    assert re.search(r"^[1-9][\d,]* damaged inputs: [1-9][\d,]* values, [1-9][\d,]* error codes$", thrown.output, re.MULTILINE)
+    nothing = gateway("plugin", "test", str(folder), "--seconds", "1e-300")
+    assert nothing.exit_code == 1
+    assert "FAIL nothing was thrown in 1e-300 s" in nothing.output
+    vectors_alone = gateway("plugin", "test", str(folder), "--seconds", "0")
+    assert vectors_alone.exit_code == 0
+    assert "damaged inputs" not in vectors_alone.output
+
+
 def test_the_same_seed_throws_the_same(meter: MakeMeter) -> None:
     seeds = [b"abc", b"defgh"]
     first, second = (list(islice(mutations(seeds, random.Random(5)), 200)) for _ in range(2))
@@ -237,6 +251,19 @@ def test_a_bench_without_a_frame_that_decodes_says_so(meter: MakeMeter) -> None:
     folder = meter(MANIFEST.partition("[[test]]")[0])
     with opened(str(folder), Path()) as piece, pytest.raises(ConfigError, match="no vector holds a frame that decodes"):
         list(measure(piece, None))
+
+
+def test_the_command_measures_first_and_shows_no_table_without_figures(meter: MakeMeter) -> None:
+    build_plugin(shipped_plugins() / "jt808")
+    folder = meter()
+    table = gateway("plugin", "bench", str(folder))
+    assert table.exit_code == 0, table.output
+    assert [line.split()[0] for line in table.output.splitlines()] == ["batch", *map(str, BATCHES)]
+    (folder / "plugin.toml").write_text(MANIFEST.partition("[[test]]")[0])
+    nothing = gateway("plugin", "bench", str(folder))
+    assert nothing.exit_code == 1
+    assert "no vector holds a frame that decodes" in nothing.output
+    assert "frames/s" not in nothing.output
 
 
 def test_the_tools_work_in_a_folder_without_any_configuration(
