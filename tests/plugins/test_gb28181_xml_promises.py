@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from itertools import chain, pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes.callable_plugins import CallablePlugin, any_value, callable_plugin
+from fakes.plugin_codecs import PLUGINS
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +21,8 @@ hostile = settings(deadline=None, max_examples=300, suppress_health_check=[Healt
 
 TRUNCATED, UNKNOWN, UNSUPPORTED, TOO_LARGE, BAD = 1, 2, 5, 4, 7
 SPECIAL = {ord(sign) for sign in "<>&\r"}
+CHANGED_2005 = {b"\xa8\xbc": "\u1e3f", b"\x81\x35\xf4\x37": "\ue7c7"}
+"""What Python's codec, which knows the edition of 2000, has the other way round."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +43,8 @@ def test_bodies_of_real_devices_and_of_the_standard_come_out(parser: CallablePlu
 
 
 def test_every_character_of_gb18030_is_what_another_decoder_makes_of_it(parser: CallablePlugin) -> None:
-    codes = [code for code in chain(range(0x20, 0xD800), range(0xE000, 0x110000)) if code not in SPECIAL]
+    changed = set(map(ord, CHANGED_2005.values()))
+    codes = [code for code in chain(range(0x20, 0xD800), range(0xE000, 0x110000)) if code not in SPECIAL | changed]
     for begin, end in pairwise([*range(0, len(codes), 150_000), len(codes)]):
         text = "".join(map(chr, codes[begin:end]))
         body = notify(f"<Name>.{text}.</Name>").encode("gb18030")
@@ -46,15 +53,36 @@ def test_every_character_of_gb18030_is_what_another_decoder_makes_of_it(parser: 
         assert answer["replaced"] == 0
 
 
+@pytest.mark.parametrize(("sent", "read"), CHANGED_2005.items())
+def test_characters_that_the_edition_of_2005_moved_are_where_it_has_them(
+    parser: CallablePlugin, sent: bytes, read: str
+) -> None:
+    body = notify("<Name>").encode() + sent + b"</Name></Notify>"
+    answer = parser.call(body=body.replace(b"</Notify>", b"", 1), charset="gb18030")
+    assert (answer["name"], answer["replaced"]) == (read, 0)
+
+
+def test_the_table_is_built_alike_by_any_python_or_not_at_all(tmp_path: Path) -> None:
+    script = (PLUGINS / "gb28181-xml" / "gb18030.py").read_text()
+    newer = tmp_path / "gb18030.py"
+    newer.write_text(script.replace('data.decode("gb18030")', 'data.decode("gb18030").replace("\\ue78d", "\\ufe10")'))
+    assert newer.read_text() != script
+    done = subprocess.run([sys.executable, "-I", newer], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "knows another edition" in done.stderr
+    assert done.stdout == ""
+
+
 def decoded_piecewise(data: bytes, codec: str) -> str:
     """What a decoder makes of bytes when each byte that begins no character is replaced alone."""
     text = ""
     while data:
         for length in range(1, 5):
             try:
-                text += data[:length].decode(codec)
+                read = data[:length].decode(codec)
             except UnicodeDecodeError:
                 continue
+            text += CHANGED_2005.get(data[:length], read) if codec == "gb18030" else read
             data = data[length:]
             break
         else:
@@ -75,6 +103,7 @@ gb_like = st.lists(
 @hostile
 @given(data=gb_like, charset=st.sampled_from(["gb18030", "utf-8"]))
 @example(data=b"\xcd", charset="gb18030")
+@example(data=b"\xa8\xbc\x81\x35\xf4\x37", charset="gb18030")
 @example(data=b"\xff\x80\xfe\xff", charset="gb18030")
 @example(data=b"\x84\x31\xa4\x39\x84\x31\xa5\x30\x90\x30\x81\x30\xe3\x32\x9a\x35\xe3\x32\x9a\x36", charset="gb18030")
 @example(data=b"\xed\xa0\x80\xf4\x90\x80\x80\xc0\x80\xe0\x80\x80\xf0\x80\x80\x80", charset="utf-8")

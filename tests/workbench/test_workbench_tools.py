@@ -199,7 +199,9 @@ def test_the_command_throws_something_and_fails_where_it_did_not(meter: MakeMete
     folder = meter()
     thrown = gateway("plugin", "test", str(folder), "--seconds", "0.2")
     assert thrown.exit_code == 0, thrown.output
-    assert re.search(r"^[1-9][\d,]* damaged inputs: [1-9][\d,]* values, [1-9][\d,]* error codes$", thrown.output, re.MULTILINE)
+    assert re.search(
+        r"^[1-9][\d,]* damaged inputs: [1-9][\d,]* values, [1-9][\d,]* error codes$", thrown.output, re.MULTILINE
+    )
     nothing = gateway("plugin", "test", str(folder), "--seconds", "1e-300")
     assert nothing.exit_code == 1
     assert "FAIL nothing was thrown in 1e-300 s" in nothing.output
