@@ -1,6 +1,4 @@
 import json
-import logging
-from collections.abc import Iterator
 from typing import Literal
 
 import pytest
@@ -11,16 +9,6 @@ from hypothesis import strategies as st
 from gateway.core.log import redact, safe_text, set_up
 
 
-@pytest.fixture
-def restored() -> Iterator[None]:
-    """Whatever a test sets up is undone: the logging of other tests is theirs."""
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield
-    structlog.reset_defaults()
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
-
-
 @pytest.mark.parametrize(
     "key", ["password", "new_password", "Authorization", "api_token", "device_credential", "secret"]
 )
@@ -28,7 +16,6 @@ def test_a_field_that_speaks_of_a_secret_is_blanked(key: str) -> None:
     assert redact(None, "info", {"event": "login", key: "hunter2"}) == {"event": "login", key: "[redacted]"}
 
 
-@pytest.mark.usefixtures("restored")
 def test_json_lines_carry_level_time_and_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
     set_up("json", "info")
     log = structlog.get_logger("test")
@@ -45,7 +32,6 @@ def test_json_lines_carry_level_time_and_no_secret(capsys: pytest.CaptureFixture
     assert shown["timestamp"].endswith("Z")
 
 
-@pytest.mark.usefixtures("restored")
 def test_a_failure_is_one_json_line_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
     set_up("json", "info")
     structlog.get_logger("test").error("part failed", exc_info=ValueError("why it failed"))
@@ -53,7 +39,6 @@ def test_a_failure_is_one_json_line_with_its_reason(capsys: pytest.CaptureFixtur
     assert "why it failed" in json.loads(line)["exception"]
 
 
-@pytest.mark.usefixtures("restored")
 def test_lines_for_people_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     set_up("human", "debug")
     structlog.get_logger("test").debug("listening", port=8808)
@@ -76,7 +61,6 @@ def test_short_plain_text_is_left_as_it_is_and_long_text_shows_its_cut() -> None
     assert safe_text("a\r\nb\x1b[31m\u202e") == "a??b?[31m?"
 
 
-@pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize("style", ["human", "json"])
 def test_a_traceback_shows_no_local_variable(
     capsys: pytest.CaptureFixture[str], style: Literal["human", "json"]

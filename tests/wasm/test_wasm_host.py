@@ -65,7 +65,10 @@ def test_a_wrong_number_of_items_blames_only_the_frame_that_makes_it(make_codec:
 def test_a_trap_costs_the_poison_frame_and_no_other(make_codec: MakeCodec, order: bytes) -> None:
     codec = make_codec(well_behaved())
     frames = [b"a", order + b"1", b"b", order + b"2", b"c"]
-    assert shown(codec.decode_batch(frames)) == ["a", TRAPPED, "b", TRAPPED, "c"]
+    results = codec.decode_batch(frames)
+    while len(results) < len(frames):  # a busy machine may use up the time of a batch
+        results += codec.decode_batch(frames[len(results) :])
+    assert shown(results) == ["a", TRAPPED, "b", TRAPPED, "c"]
     assert codec.stats.strikes == 2
     assert codec.stats.traps == 3  # the batch once, then each poison frame alone
     assert codec.strikes_in() == 2

@@ -106,3 +106,25 @@ def test_without_a_call_there_is_no_thread() -> None:
     made = Watchdog(lambda: None)
     made.close()
     assert made._thread is None
+
+
+def test_a_call_whose_thread_gets_no_cpu_is_given_time_and_one_that_spins_is_not(
+    watchdog: Watchdog, ticks: Ticks
+) -> None:
+    watchdog.begin(perf_counter())  # overdue at once, and this thread sleeps: it has had no chance
+    sleep(0.05)
+    assert ticks.at == []
+    began = perf_counter()
+    while not ticks.at and perf_counter() < began + 10:
+        pass
+    assert len(ticks.at) == 1
+    watchdog.running = False
+
+
+def test_a_call_that_never_gets_cpu_is_ended_in_the_end(
+    watchdog: Watchdog, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.wasm.watchdog._STARVED_S", 0.02)
+    watchdog.begin(perf_counter())
+    ticks.wait()
+    watchdog.running = False
