@@ -79,6 +79,45 @@ def refusal(blocks: Any, **more: Any) -> str:
     return status.reason
 
 
+SINGLE_WRITES = [
+    ("write_register", {"address": 300, "value": 7}),
+    ("write_coil", {"address": 172, "on": True}),
+    ("write_coil", {"address": 172, "on": False}),
+]
+
+
+@pytest.mark.parametrize(("command", "args"), SINGLE_WRITES)
+def test_on_a_line_that_echoes_the_echo_of_a_write_acknowledges_nothing(command: str, args: dict[str, Any]) -> None:
+    with plugin_alone("modbus-meter", {"echo": True}) as alone:
+        codec = running(alone, "modbus-meter")
+        sent = [codec.encode(msgspec.msgpack.encode(ask(command, serial, **args))) for serial in (0, 7)]
+        assert sent[0] == sent[1]  # on trial first, as the gateway does it
+        assert decode_safely(codec, sent[0]) is None
+        answer = decoded(codec, sent[0])
+        assert (answer.kind, answer.reply_to, answer.ok) == ("reply", 7, True)
+        assert decoded(codec, sent[0]).kind == "heartbeat"
+
+
+def test_on_a_line_that_echoes_another_write_or_unit_is_no_echo_and_an_exception_still_answers() -> None:
+    with plugin_alone("modbus-meter", {"echo": True}) as alone:
+        codec = running(alone, "modbus-meter")
+        codec.encode(msgspec.msgpack.encode(ask("write_register", 8, address=300, value=7)))
+        assert decoded(codec, modbus_rtu(1, 6, registers(300, 8))).reply_to == 8  # its address, without an echo
+        codec.encode(msgspec.msgpack.encode(ask("write_register", 9, address=300, value=7)))
+        assert decoded(codec, modbus_rtu(2, 6, registers(300, 7))).kind == "heartbeat"
+        assert decode_safely(codec, modbus_rtu(1, 6, registers(300, 7))) is None
+        refused = decoded(codec, modbus_rtu(1, 0x86, b"\x02"))
+        assert (refused.reply_to, refused.ok) == (9, False)
+        codec.encode(msgspec.msgpack.encode(ask("write_registers", 10, address=1, values=[10, 258])))
+        assert decode_safely(codec, modbus_rtu(1, 16, bytes.fromhex("0001000204000a0102"))) is None
+        assert decoded(codec, modbus_rtu(1, 16, registers(1, 2))).reply_to == 10
+
+
+@pytest.mark.parametrize("echo", [1, "true", None])
+def test_an_echo_that_is_neither_true_nor_false_is_refused(echo: Any) -> None:
+    assert "echo must be true" in refusal([a_block()], echo=echo)
+
+
 def test_every_vector_holds(host: PluginHost) -> None:
     results = host.run_vectors("modbus-meter")
 

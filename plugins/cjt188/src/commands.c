@@ -16,16 +16,10 @@ typedef struct {
     uint32_t serial;
 } request;
 
-static uint32_t question_key(uint8_t key[ADDRESS + 1], const uint8_t *address, uint8_t function) {
-    memcpy(key, address, ADDRESS);
-    key[ADDRESS] = function;
-    return ADDRESS + 1;
-}
-
 /* The question that a frame answers, or NULL. A refusal names no identifier: it is of whatever was asked. */
 gw_asked *find_question(const frame *f) {
-    uint8_t key[ADDRESS + 1];
-    gw_asked *one = gw_asked_find(key, question_key(key, f->address, f->function));
+    uint8_t key[GW_ASKED_KEY_BYTES];
+    gw_asked *one = gw_asked_find(key, gw_asked_key(key, f->address, ADDRESS, f->function));
     if (!one || f->refused) return one;
     return f->len >= 2 && read_di(f->data) == one->detail ? one : NULL;
 }
@@ -46,8 +40,8 @@ static int32_t send(gw_out *out, const request *r, const uint8_t *address, uint8
                         (uint8_t)r->serial};
     if (len) memcpy(data + 3, more, len);
     write_frame(out, r->type, address, function, data, 3 + len);
-    uint8_t key[ADDRESS + 1];
-    if (r->has_serial) gw_asked_note(key, question_key(key, r->address, function), r->serial, di);
+    uint8_t key[GW_ASKED_KEY_BYTES];
+    if (r->has_serial) gw_asked_note(key, gw_asked_key(key, r->address, ADDRESS, function), r->serial, di);
     return GW_WRITTEN;
 }
 

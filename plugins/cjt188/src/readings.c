@@ -17,24 +17,27 @@ enum {
 static bool is_water_or_gas(uint8_t type) { return (type >= 0x10 && type <= 0x19) || (type >= 0x30 && type <= 0x39); }
 static bool is_heat(uint8_t type) { return type >= 0x20 && type <= 0x29; }
 
-static int32_t two_digits(uint8_t byte) {
-    return byte >> 4 > 9 || (byte & 15) > 9 ? -1 : (byte >> 4) * 10 + (byte & 15);
-}
-
 /* Second, minute, hour, day, month, year of four digits; null where it is no date, as in a meter without a clock. */
 static void write_clock(gw_out *out, const uint8_t bytes[CLOCK]) {
-    gw_moment at = {.second = two_digits(bytes[0]), .minute = two_digits(bytes[1]), .hour = two_digits(bytes[2]),
-                    .day = two_digits(bytes[3]), .month = two_digits(bytes[4])};
-    int32_t low = two_digits(bytes[5]), high = two_digits(bytes[6]);
+    gw_moment at = {.second = gw_two_digits(bytes[0]), .minute = gw_two_digits(bytes[1]), .hour = gw_two_digits(bytes[2]),
+                    .day = gw_two_digits(bytes[3]), .month = gw_two_digits(bytes[4])};
+    int32_t low = gw_two_digits(bytes[5]), high = gw_two_digits(bytes[6]);
     at.year = low < 0 || high < 0 ? 0 : high * 100 + low;
     gw_key(out, "meter_clock");
     if (at.year >= 1970 && gw_is_moment(at)) gw_utc_text(out, gw_epoch_ms(at, clock_offset_min));
     else gw_nil(out);
 }
 
-/* The status word and what the standard says of it; the second byte is the maker's. */
+/* The status word and what the standard says of it; the second byte is the maker's. All ones are "no value": were they
+ * a status, they would raise every alarm at once. */
 uint32_t write_status(gw_out *out, const uint8_t status[STATUS]) {
     static const char *const valves[4] = {"open", "closed", "unknown", "abnormal"};
+    if (gw_all_ff(status, STATUS)) {
+        gw_key(out, "status_word"); gw_nil(out);
+        gw_key(out, "valve"); gw_nil(out);
+        gw_key(out, "battery_low"); gw_nil(out);
+        return 3;
+    }
     gw_key(out, "status_word"); gw_uint(out, gw_le16(status));
     gw_key(out, "valve"); gw_cstr(out, valves[status[0] & 3]);
     gw_key(out, "battery_low"); gw_bool(out, status[0] >> 2 & 1);

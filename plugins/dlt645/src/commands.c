@@ -14,21 +14,15 @@ typedef struct {
     bool has_serial;
 } request;
 
-static uint32_t question_key(uint8_t key[ADDRESS + 1], const uint8_t *address, uint8_t function) {
-    memcpy(key, address, ADDRESS);
-    key[ADDRESS] = function;
-    return ADDRESS + 1;
-}
-
 static void note(const request *r, uint8_t function, uint32_t di) {
-    uint8_t key[ADDRESS + 1];
-    if (r->has_serial) gw_asked_note(key, question_key(key, r->address, function), r->serial, di);
+    uint8_t key[GW_ASKED_KEY_BYTES];
+    if (r->has_serial) gw_asked_note(key, gw_asked_key(key, r->address, ADDRESS, function), r->serial, di);
 }
 
 /* The question that a frame answers, or NULL. A refusal names no identifier: it is of whatever was asked. */
 gw_asked *find_question(const frame *f) {
-    uint8_t key[ADDRESS + 1];
-    gw_asked *one = gw_asked_find(key, question_key(key, f->address, f->function));
+    uint8_t key[GW_ASKED_KEY_BYTES];
+    gw_asked *one = gw_asked_find(key, gw_asked_key(key, f->address, ADDRESS, f->function));
     bool names_di = !f->refused && (f->function == READ || f->function == READ_NEXT);
     return one && names_di && (f->len < 4 || gw_le32(f->data) != one->detail) ? NULL : one;
 }

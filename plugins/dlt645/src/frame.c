@@ -6,19 +6,13 @@
  */
 #include "dlt645.h"
 
-static uint8_t sum_of(const uint8_t *bytes, uint32_t len) {
-    uint8_t sum = 0;
-    while (len--) sum = (uint8_t)(sum + *bytes++);
-    return sum;
-}
-
 /* Read a frame without its preamble. */
 int32_t read_frame(frame *f, const uint8_t *bytes, uint32_t len) {
     if (len < OVERHEAD) return gw_error(GW_TRUNCATED, "a frame has 12 bytes and more");
     if (bytes[0] != START || bytes[7] != START) return gw_error(GW_UNKNOWN_TYPE, "no frame of DL/T 645: 68 is missing");
     if (len < OVERHEAD + (uint32_t)bytes[9]) return gw_error(GW_TRUNCATED, "the frame is shorter than it says");
     if (len > OVERHEAD + (uint32_t)bytes[9]) return gw_error(GW_UNKNOWN_TYPE, "the frame is longer than it says");
-    if (sum_of(bytes, len - 2) != bytes[len - 2]) return gw_error(GW_CHECKSUM, "checksum");
+    if (gw_sum(bytes, len - 2) != bytes[len - 2]) return gw_error(GW_CHECKSUM, "checksum");
     if (bytes[len - 1] != END) return gw_error(GW_UNKNOWN_TYPE, "no frame of DL/T 645: 16 is missing");
     f->address = bytes + 1;
     f->control = bytes[8];
@@ -42,6 +36,6 @@ void write_frame(gw_out *out, const uint8_t address[ADDRESS], uint8_t control, c
     gw_byte(out, (uint8_t)len);
     for (uint32_t i = 0; i < len; i++) gw_byte(out, (uint8_t)(data[i] + OFFSET));
     if (out->full) return;
-    gw_byte(out, sum_of(start, (uint32_t)(out->at - start)));
+    gw_byte(out, gw_sum(start, (uint32_t)(out->at - start)));
     gw_byte(out, END);
 }

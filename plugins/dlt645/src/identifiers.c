@@ -189,12 +189,18 @@ bool find_item(item *it, uint32_t di) {
     return (di >> 16 == 0x020a || di >> 16 == 0x020b) && find_harmonic(it, di);
 }
 
-/* Whether an identifier asks for a whole block, and the identifiers that it holds. */
+/* Whether an identifier asks for a whole block, and the identifiers that it holds: tariffs (DI1), or settlements (DI0)
+ * from the present on. Which quantities a meter has (DI2), and in what order it sends them, its answer does not say. */
 bool is_block(uint32_t di, uint32_t *first, uint32_t *step) {
     uint32_t di2 = di >> 16 & 0xff, di1 = di >> 8 & 0xff, di0 = di & 0xff;
     *step = 0x100;
     if (di >> 24 <= 1 && di1 == 0xff && di0 <= 12) {
         *first = di & 0xffff00ff;
+        return true;
+    }
+    if (di >> 24 <= 1 && di0 == 0xff && di1 <= 0x3f) {
+        *step = 1;
+        *first = di & 0xffffff00;
         return true;
     }
     if (di >> 24 == 2 && di2 >= 1 && di2 <= 9 && di1 == 0xff && di0 == 0) {

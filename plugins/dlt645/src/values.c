@@ -44,10 +44,6 @@ static bool read_number(const uint8_t *data, uint32_t bytes, bool is_signed, int
     return true;
 }
 
-static int32_t two_digits(uint8_t byte) {
-    return byte >> 4 > 9 || (byte & 15) > 9 ? -1 : (byte >> 4) * 10 + (byte & 15);
-}
-
 static uint32_t write_number(gw_out *out, const item *it, const uint8_t *data) {
     int64_t value;
     if (!read_number(data, it->bytes, it->is_signed, &value)) return 0;
@@ -60,12 +56,12 @@ static uint32_t write_number(gw_out *out, const item *it, const uint8_t *data) {
 static uint32_t write_demand(gw_out *out, const item *it, const uint8_t *data) {
     int64_t value;
     if (!read_number(data, 3, it->is_signed, &value)) return 0;
-    gw_moment at = {.minute = two_digits(data[3]), .hour = two_digits(data[4]), .day = two_digits(data[5]),
-                    .month = two_digits(data[6]), .year = 2000 + two_digits(data[7])};
+    gw_moment at = {.minute = gw_two_digits(data[3]), .hour = gw_two_digits(data[4]), .day = gw_two_digits(data[5]),
+                    .month = gw_two_digits(data[6]), .year = 2000 + gw_two_digits(data[7])};
     gw_cstr(out, it->name);
     gw_decimal(out, value, it->decimals);
     write_name(out, it->name, "_time");
-    if (two_digits(data[7]) >= 0 && gw_is_moment(at)) gw_utc_text(out, gw_epoch_ms(at, clock_offset_min));
+    if (gw_two_digits(data[7]) >= 0 && gw_is_moment(at)) gw_utc_text(out, gw_epoch_ms(at, clock_offset_min));
     else gw_nil(out);
     return 2;
 }
@@ -94,8 +90,8 @@ static uint32_t write_text(gw_out *out, const item *it, const uint8_t *data) {
 
 static uint32_t write_date(gw_out *out, const item *it, const uint8_t *data) {
     /* Day of the week, day, month, year. */
-    gw_moment at = {.day = two_digits(data[1]), .month = two_digits(data[2]), .year = 2000 + two_digits(data[3])};
-    if (two_digits(data[3]) < 0 || !gw_is_moment(at)) return 0;
+    gw_moment at = {.day = gw_two_digits(data[1]), .month = gw_two_digits(data[2]), .year = 2000 + gw_two_digits(data[3])};
+    if (gw_two_digits(data[3]) < 0 || !gw_is_moment(at)) return 0;
     char text[] = "0000-00-00";
     gw_put_digits(text, at.year, 4);
     gw_put_digits(text + 5, at.month, 2);
@@ -106,7 +102,7 @@ static uint32_t write_date(gw_out *out, const item *it, const uint8_t *data) {
 }
 
 static uint32_t write_time(gw_out *out, const item *it, const uint8_t *data) {
-    gw_moment at = {2000, 1, 1, two_digits(data[2]), two_digits(data[1]), two_digits(data[0])};
+    gw_moment at = {2000, 1, 1, gw_two_digits(data[2]), gw_two_digits(data[1]), gw_two_digits(data[0])};
     if (!gw_is_moment(at)) return 0;
     char text[] = "00:00:00";
     gw_put_digits(text, at.hour, 2);
@@ -119,31 +115,44 @@ static uint32_t write_time(gw_out *out, const item *it, const uint8_t *data) {
 
 static uint32_t write_clock(gw_out *out, const item *it, const uint8_t *data) {
     /* Second, minute, hour, day of the week, day, month, year. */
-    gw_moment at = {2000 + two_digits(data[6]), two_digits(data[5]), two_digits(data[4]),
-                    two_digits(data[2]), two_digits(data[1]), two_digits(data[0])};
-    if (two_digits(data[6]) < 0 || !gw_is_moment(at)) return 0;
+    gw_moment at = {2000 + gw_two_digits(data[6]), gw_two_digits(data[5]), gw_two_digits(data[4]),
+                    gw_two_digits(data[2]), gw_two_digits(data[1]), gw_two_digits(data[0])};
+    if (gw_two_digits(data[6]) < 0 || !gw_is_moment(at)) return 0;
     gw_cstr(out, it->name);
     gw_utc_text(out, gw_epoch_ms(at, clock_offset_min));
     return 1;
 }
 
-/* A status word, and those of its bits that people watch. Source: annex C. */
+typedef struct {
+    uint32_t di;
+    const char *name;
+    uint8_t bit;
+} flag;
+
+/* Bits of status words that people watch. Source: annex C. */
+static const flag flags[] = {
+    {0x04000501, "clock_battery_low", 2},     {0x04000501, "reading_battery_low", 3},
+    {0x04000501, "active_power_reversed", 4}, {0x04000501, "reactive_power_reversed", 5},
+    {0x04000503, "relay_open", 4},
+};
+
+/* A status word and its flags. All ones are no status (every word has reserved bits, which are 0) but "no value": were
+ * they one, they would raise every alarm at once. */
 static uint32_t write_status(gw_out *out, const item *it, uint32_t di, const uint8_t *data) {
+    bool is_none = gw_all_ff(data, it->bytes);
     uint16_t word = gw_le16(data);
+    uint32_t written = 1;
     gw_cstr(out, it->name);
-    gw_uint(out, word);
-    if (di == 0x04000501) {
-        gw_key(out, "clock_battery_low"); gw_bool(out, word >> 2 & 1);
-        gw_key(out, "reading_battery_low"); gw_bool(out, word >> 3 & 1);
-        gw_key(out, "active_power_reversed"); gw_bool(out, word >> 4 & 1);
-        gw_key(out, "reactive_power_reversed"); gw_bool(out, word >> 5 & 1);
-        return 5;
+    if (is_none) gw_nil(out);
+    else gw_uint(out, word);
+    for (uint32_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        if (flags[i].di != di) continue;
+        gw_cstr(out, flags[i].name);
+        if (is_none) gw_nil(out);
+        else gw_bool(out, word >> flags[i].bit & 1);
+        written++;
     }
-    if (di == 0x04000503) {
-        gw_key(out, "relay_open"); gw_bool(out, word >> 4 & 1);
-        return 2;
-    }
-    return 1;
+    return written;
 }
 
 static uint32_t write_form(gw_out *out, const item *it, uint32_t di, const uint8_t *data) {

@@ -24,26 +24,38 @@ typedef struct {
     uint32_t serial;
 } request;
 
-static uint32_t question_key(uint8_t key[DEVICE_MOST + PREFIX_MOST + 1], const char *device, uint32_t len, uint8_t function) {
-    memcpy(key, device, len);
-    key[len] = function;
-    return len + 1;
+gw_asked *find_question(const device_id *device, uint8_t function) {
+    uint8_t key[GW_ASKED_KEY_BYTES];
+    return gw_asked_find(key, gw_asked_key(key, device->text, device->len, function));
 }
 
-gw_asked *find_question(const device_id *device, uint8_t function) {
-    uint8_t key[DEVICE_MOST + PREFIX_MOST + 1];
-    return gw_asked_find(key, question_key(key, device->text, device->len, function));
+/* On a line that returns what is sent, a request of eight bytes comes back before its answer, and the answer to a write
+ * is the very same bytes: the first of them is awaited as the echo, under the function with its highest bit set. */
+bool line_echoes;
+enum { ECHO = 0x80, ECHOED_BYTES = 6 };
+
+bool take_echo(const device_id *device, uint8_t function, const uint8_t words[4]) {
+    gw_asked *sent = find_question(device, function | ECHO);
+    if (!sent || sent->detail != gw_be32(words)) return false;
+    gw_asked_forget(sent);
+    return true;
 }
 
 static int32_t refuse(const char *why) { return gw_error(GW_BAD_CONFIG, why); }
 
 static void finish(gw_out *out, const request *r, const uint8_t *start, uint8_t function, uint32_t detail) {
-    uint8_t key[DEVICE_MOST + PREFIX_MOST + 1];
+    uint8_t key[GW_ASKED_KEY_BYTES];
     if (out->full) return;
-    uint16_t crc = crc_of(start, (uint32_t)(out->at - start));
+    uint32_t len = (uint32_t)(out->at - start);
+    if (line_echoes && len == ECHOED_BYTES) {
+        uint32_t echo = gw_asked_key(key, r->device.text, r->device.len, function | ECHO);
+        gw_asked_note(key, echo, 0, gw_be32(start + 2));
+    }
+    uint16_t crc = crc_of(start, len);
     gw_byte(out, (uint8_t)crc);
     gw_byte(out, (uint8_t)(crc >> 8));
-    if (r->has_serial) gw_asked_note(key, question_key(key, r->device.text, r->device.len, function), r->serial, detail);
+    uint32_t answer = gw_asked_key(key, r->device.text, r->device.len, function);
+    if (r->has_serial) gw_asked_note(key, answer, r->serial, detail);
 }
 
 static uint8_t *begin(gw_out *out, const request *r, uint8_t function, uint16_t first, uint16_t second) {

@@ -90,7 +90,8 @@ static int32_t decode_exception(gw_out *out, reply *r) {
     return GW_WRITTEN;
 }
 
-/* A request that a half-duplex line returned: eight bytes that no reply can have, or a write with its data. */
+/* A request that a half-duplex line returned: eight bytes that no reply can have, or a write with its data. That of a
+ * single register or coil looks like its answer: see take_echo. */
 static bool is_echo(const reply *r) {
     switch (r->function) {
     case READ_COILS: case READ_DISCRETE_INPUTS: return r->len == 4 && r->data[0] != 3;
@@ -105,6 +106,7 @@ static int32_t decode_reply(gw_out *out, reply *r, uint32_t connection) {
     if (!name_device(&r->device, connection, r->unit_id))
         return gw_error(NO_MODEM, "the modem of this connection has not registered; see modem_prefix");
     if (r->function & EXCEPTION) return decode_exception(out, r);
+    if (line_echoes && r->len == 4 && take_echo(&r->device, r->function, r->data)) return GW_DROP;
     switch (r->function) {
     case READ_COILS: case READ_DISCRETE_INPUTS: case READ_HOLDING_REGISTERS: case READ_INPUT_REGISTERS:
         return decode_read(out, r);
@@ -127,10 +129,19 @@ static int32_t decode(gw_out *out, const uint8_t *bytes, uint32_t len, uint32_t 
     return gw_error(GW_CHECKSUM, "CRC");
 }
 
+static int32_t read_echo(gw_in config) {
+    gw_value echo = gw_get(config, "echo");
+    if (echo.type != GW_T_END && echo.type != GW_T_BOOL)
+        return gw_error(GW_BAD_CONFIG, "echo must be true where the line returns what is sent, else false");
+    line_echoes = echo.type == GW_T_BOOL && echo.uint;
+    return 0;
+}
+
 static int32_t init(gw_in start) {
     gw_in config;
     if (!gw_find(start, "config", &config)) return gw_error(GW_BAD_CONFIG, "config is missing: it holds the register map");
     int32_t status = read_names(config);
+    if (!status) status = read_echo(config);
     return status ? status : read_map(config);
 }
 

@@ -79,5 +79,7 @@ void write_points(gw_out *out, const block *b, const uint8_t *data);
 uint16_t crc_of(const uint8_t *bytes, uint32_t len);
 int32_t encode(gw_out *out, gw_in request, uint32_t aux);
 gw_asked *find_question(const device_id *device, uint8_t function);
+extern bool line_echoes;
+bool take_echo(const device_id *device, uint8_t function, const uint8_t words[4]);
 
 #endif

@@ -30,6 +30,14 @@ typedef struct {
 GW_SHARED gw_asked gw_asked_table[GW_ASKED_MOST];
 GW_SHARED uint64_t gw_asked_order;
 
+/* The key of a device and a function; 0 (which is never found or noted) where the device's id is too long for one. */
+GW_FN uint32_t gw_asked_key(uint8_t key[GW_ASKED_KEY_BYTES], const void *device, uint32_t len, uint8_t function) {
+    if (len >= GW_ASKED_KEY_BYTES) return 0;
+    memcpy(key, device, len);
+    key[len] = function;
+    return len + 1;
+}
+
 /* The open question of a key, or NULL. */
 GW_FN gw_asked *gw_asked_find(const uint8_t *key, uint32_t len) {
     for (uint32_t i = 0; i < GW_ASKED_MOST; i++) {

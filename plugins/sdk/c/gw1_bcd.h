@@ -28,6 +28,18 @@ GW_FN void gw_put_bcd(gw_out *out, uint64_t value, uint32_t n) {
     for (; n; n--, value /= 100) gw_byte(out, (uint8_t)(value / 10 % 10 << 4 | value % 10));
 }
 
+/* The two digits of a byte, -1 where a half is no digit. */
+GW_FN int32_t gw_two_digits(uint8_t byte) {
+    return byte >> 4 > 9 || (byte & 15) > 9 ? -1 : (byte >> 4) * 10 + (byte & 15);
+}
+
+/* The sum of bytes modulo 256, which such meters seal a frame with. */
+GW_FN uint8_t gw_sum(const uint8_t *bytes, uint32_t n) {
+    uint8_t sum = 0;
+    while (n--) sum = (uint8_t)(sum + *bytes++);
+    return sum;
+}
+
 /* Whether all bytes are FF, which meters send for "no value". */
 GW_FN bool gw_all_ff(const uint8_t *bytes, uint32_t n) {
     while (n--) if (bytes[n] != 0xff) return false;
