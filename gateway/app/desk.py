@@ -26,7 +26,7 @@ from gateway.api.plugin_port import (
     TriedWhole,
 )
 from gateway.app.desk_views import detail_view, outcome_view, shadow_view, status_view, tried_view
-from gateway.core.errors import ConfigError, Conflict, GatewayError, NotFound, Rejected
+from gateway.core.errors import ConfigError, Conflict, NotFound, Rejected
 from gateway.core.metrics import Sample
 from gateway.core.scope import DEFAULT_TENANT
 from gateway.things.catalog import Catalog
@@ -113,9 +113,9 @@ class PluginDesk(Plugins):
                     waiting = status.waiting is not None and status.waiting.version == version
                 else:
                     await self._leave_as_it_is(plugin_id, version)
-            except GatewayError as failure:
+            except Exception as failure:
                 if is_new:
-                    await self._host.remove(plugin_id, version)
+                    await self._take_back(plugin_id, version)
                 if isinstance(failure, ConfigError):
                     raise Rejected(str(failure)) from failure
                 raise
@@ -128,6 +128,13 @@ class PluginDesk(Plugins):
         before = {(plugin_id, one.version) for plugin_id in self._area.ids() for one in self._area.versions(plugin_id)}
         installed = self._area.install(package)
         return installed, (installed.id, installed.version) not in before
+
+    async def _take_back(self, plugin_id: str, version: str) -> None:
+        """Remove a version that was kept just now, whether the host got to know of it or not."""
+        try:
+            await self._host.remove(plugin_id, version)
+        except NotFound:
+            await asyncio.to_thread(self._area.remove, plugin_id, version)
 
     async def _leave_as_it_is(self, plugin_id: str, version: str) -> None:
         """Let a version that was only kept not run by itself, now or after a restart."""

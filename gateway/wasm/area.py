@@ -81,6 +81,9 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
     content: str
 
 
+_DAMAGE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading JSON raises for a file that is not what was written."""
+
 _Seen = tuple[int, int]
 """Inode and modification time of a record: another one is read and checked again."""
 
@@ -187,7 +190,7 @@ class PluginArea:
         log.info("installed plugin removed", plugin=plugin_id)
 
     def decisions(self, plugin_id: str) -> Decisions:
-        """What was decided; a damaged file is set aside, as if nothing had been."""
+        """What was decided; a damaged file is set aside, as if nothing had been. Raises StorageFailed."""
         path = self._folder / plugin_id / _DECISIONS
         if not _ID.fullmatch(plugin_id):
             return Decisions()
@@ -195,7 +198,11 @@ class PluginArea:
             return msgspec.json.decode(_small(path), type=Decisions)
         except FileNotFoundError:
             return Decisions()
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
+        except OSError as error:  # the file may be as good as ever
+            raise StorageFailed(
+                f"{path}: cannot be read: {error.strerror}; see to the disk or to open files"
+            ) from error
+        except _DAMAGE as error:
             aside = path.with_name(f"{_DECISIONS}.damaged")
             log.error("plugin decisions set aside", plugin=plugin_id, file=str(aside), reason=str(error))
             try:
@@ -232,9 +239,11 @@ class PluginArea:
             return known[1]
         try:
             found: Installed | str = self._check(plugin_id, place)
-        except (ConfigError, Rejected, OSError, msgspec.DecodeError) as error:
+        except (*_DAMAGE, ConfigError, Rejected, OSError) as error:
             found = str(error)
             log.error("installed plugin refused", plugin=plugin_id, version=place.name, reason=found)
+            if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+                return found  # of the disk, or of too many open files: the next look may go well
         self._checked[place] = (seen, found)
         return found
 

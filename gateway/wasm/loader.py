@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias, TypeVar
 
 import msgspec
+import structlog
 import wasmtime
 
 from gateway.core.errors import ConfigError, GatewayError
@@ -22,6 +23,8 @@ from gateway.wasm.sandbox import Sandbox
 from gateway.wasm.status import PluginState
 from gateway.wasm.vectors import VectorResult
 from gateway.wasm.versions import Found
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -97,6 +100,8 @@ class Loader:
                 return read_release(found.folder, self._config, self._runtime)
             except GatewayError:
                 continue
+            except Exception:  # a wall, as in `_judge`
+                log.exception("a plugin cannot be read", plugin=found.id)
         return None
 
     def judge(self, found: Found, using: str | None = None, barred: Collection[str] = ()) -> Verdict:
@@ -120,6 +125,14 @@ class Loader:
         return self._aside
 
     def _judge(self, found: Found, using: str | None, barred: Collection[str], sandbox: Sandbox) -> Verdict:
+        """The wall around strangers' files: whatever they make our reading do ends neither start nor thread."""
+        try:
+            return self._judged(found, using, barred, sandbox)
+        except Exception as error:
+            log.exception("a plugin cannot be judged", plugin=found.id, version=found.version)
+            return Refusal(found=found, state="refused", reason=f"it cannot be judged: {type(error).__name__}")
+
+    def _judged(self, found: Found, using: str | None, barred: Collection[str], sandbox: Sandbox) -> Verdict:
         release: Release | None = None
         vectors: list[VectorResult] = []
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,6 +18,11 @@ from gateway.core.plain import typed
 MANIFEST_NAME = "plugin.toml"
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_VECTORS_BYTES = 16 << 20
+MOST_DEPTH: Final = 64
+"""Tables and lists within each other, in a manifest or a vector: whatever reads, compares or shows one goes so deep."""
+_LEAST_INT: Final = -(1 << 63)
+_MOST_INT: Final = (1 << 64) - 1
+"""Integers that MessagePack has: a plugin is given no other. Source: MessagePack specification, int format family."""
 
 PluginId: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="the folder's name")]
 FileName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}$")]
@@ -210,18 +215,26 @@ def plugin_folders(root: Path) -> list[Path]:
 def load_manifest(folder: Path) -> Manifest:
     """Read `plugin.toml` of a plugin's folder; raises ConfigError naming the file and the key."""
     path = folder / MANIFEST_NAME
-    try:
-        data = tomllib.loads(_read(path, _MAX_MANIFEST_BYTES).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    data = manifest_data(_read(path, _MAX_MANIFEST_BYTES), str(path))
     manifest = parse_manifest(data, str(path))
     if manifest.id != folder.name:
         raise ConfigError(f"{path}: id is {manifest.id!r}, but the folder is called {folder.name!r}; make them equal")
     return manifest
 
 
+def manifest_data(text: bytes, where: str) -> dict[str, Any]:
+    """The tables of a manifest that was read from `where`, in TOML; raises ConfigError."""
+    try:
+        return tomllib.loads(text.decode())
+    except RecursionError:
+        raise ConfigError(f"{where}: not valid TOML: {_TOO_DEEP}") from None
+    except ValueError as error:  # no TOML, no UTF-8, or a number of more digits than anybody reads
+        raise ConfigError(f"{where}: not valid TOML: {error}") from error
+
+
 def parse_manifest(data: dict[str, Any], where: str) -> Manifest:
     """Check a manifest that was read from `where`; raises ConfigError naming the key and the nearest known one."""
+    _check_plain(data, where)
     manifest = typed(data, Manifest, where)
     if (manifest.runtime is None) != (manifest.script is None):
         raise ConfigError(f"{where}: `runtime` and `script` belong together: give both or neither")
@@ -250,8 +263,11 @@ def load_vectors(manifest: Manifest, folder: Path) -> list[Vector]:
 def _file_vectors(path: Path, default: Vector) -> list[Vector]:
     try:
         data = msgspec.json.decode(_read(path, _MAX_VECTORS_BYTES))
-    except msgspec.DecodeError as error:
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid JSON: {_TOO_DEEP}") from None
+    except (msgspec.DecodeError, ValueError) as error:
         raise ConfigError(f"{path}: not valid JSON: {error}") from error
+    _check_plain(data, str(path))
     entries = data.get("vectors") if isinstance(data, dict) else data
     if not isinstance(entries, list):
         raise ConfigError(f"{path}: must be a list of vectors, or an object whose `vectors` is that list")
@@ -271,6 +287,27 @@ def _file_vectors(path: Path, default: Vector) -> list[Vector]:
             )
         )
     return vectors
+
+
+_TOO_DEEP: Final = f"nested too deeply; nest tables and lists at most {MOST_DEPTH} deep"
+
+
+def _check_plain(data: Any, where: str) -> None:
+    """Raise ConfigError for what could be read, but not be handed on to a plugin or compared with its answers."""
+    level: list[Any] = [data]
+    for _ in range(MOST_DEPTH):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                below.extend(value.values())
+            elif isinstance(value, list):
+                below.extend(value)
+            elif isinstance(value, int) and not _LEAST_INT <= value <= _MOST_INT:
+                raise ConfigError(f"{where}: an integer lies outside of 64 bits; write it as text")
+        if not below:
+            return
+        level = below
+    raise ConfigError(f"{where}: {_TOO_DEEP}")
 
 
 def _check_vector(vector: Vector, where: str) -> None:

@@ -66,7 +66,12 @@ def _known(slot: Slot, survey: Survey) -> list[KnownVersion]:
         for found in survey.found
     ]
     refused = [
-        KnownVersion(version=version, source="installed", folder="", refused=reason)
+        KnownVersion(
+            version=version,
+            source="folder" if version == survey.refused_folder else "installed",
+            folder="",
+            refused=reason,
+        )
         for version, reason in survey.refused.items()
     ]
     return [*known, *refused]

@@ -12,7 +12,6 @@ import re
 import stat
 import struct
 import tempfile
-import tomllib
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -22,7 +21,7 @@ from typing import Final
 import msgspec
 
 from gateway.core.errors import ConfigError, Rejected
-from gateway.wasm.manifest import MANIFEST_NAME, Manifest, load_manifest, parse_manifest
+from gateway.wasm.manifest import MANIFEST_NAME, Manifest, load_manifest, manifest_data, parse_manifest
 from gateway.wasm.signing import SIGNATURE_NAME, sign
 
 SUFFIX: Final = ".gwp"
@@ -36,7 +35,14 @@ _MODE: Final = (stat.S_IFREG | 0o644) << 16
 _MADE_ON_UNIX: Final = 3
 _ENCRYPTED: Final = 0x1
 _LOCAL_HEADER_BYTES: Final = 30
+_LOCAL_LENGTHS: Final = struct.Struct("<HH")
+_LOCAL_LENGTHS_AT: Final = 26
+_DESCRIBED: Final = 0x8
+_DESCRIPTOR_BYTES: Final = 16
+"""After a member whose length was not known ahead: what `zip` writes into a pipe."""
 _END: Final = struct.Struct("<4s4H2LH")
+_ZIP64: Final = b"PK\x06\x07"
+_ZIP64_BYTES: Final = 20
 _ENTRY_BYTES: Final = 46 + 1024
 """More than a directory entry of a name that is taken can have."""
 _ALWAYS_ALLOWED: Final = 64 << 10
@@ -167,7 +173,7 @@ def unpack(data: bytes, limits: PackageLimits | None = None) -> Package:
     _check_end(data, limits)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as opened:
-            _check_members(opened, limits)
+            _check_members(opened, data, limits)
             files = {entry.filename: _read(opened, entry) for entry in opened.infolist()}
     except (
         zipfile.BadZipFile,
@@ -242,7 +248,7 @@ def _check_version(manifest: Manifest) -> None:
 def _check_end(data: bytes, limits: PackageLimits) -> None:
     """Bound the directory before anybody reads it, and leave no room for a second archive in the same bytes.
 
-    Source: ZIP File Format Specification 6.3, 4.3.16, end of central directory record.
+    Source: ZIP File Format Specification 6.3, 4.3.15 and 4.3.16, zip64 locator and end of central directory record.
     """
     at = len(data) - _END.size
     if at < 0 or data[at : at + 4] != b"PK\x05\x06":
@@ -250,14 +256,17 @@ def _check_end(data: bytes, limits: PackageLimits) -> None:
     _, disk, first_disk, here, entries, size, offset, _ = _END.unpack_from(data, at)
     if disk or first_disk or here != entries or offset + size != at:
         raise Rejected(f"the package's directory does not fit the file; make it with: {_PACK}")
+    if data[max(0, at - _ZIP64_BYTES) :].startswith(_ZIP64):
+        # A reader that follows it finds another directory than the one that was bounded here.
+        raise Rejected(f"the package is in zip64 form, which none needs; make it with: {_PACK}")
     if entries > limits.max_files or size > limits.max_files * _ENTRY_BYTES:
         raise Rejected(f"the package holds more than {limits.max_files} files")
 
 
-def _check_members(opened: zipfile.ZipFile, limits: PackageLimits) -> None:
+def _check_members(opened: zipfile.ZipFile, data: bytes, limits: PackageLimits) -> None:
     entries = opened.infolist()
     seen: set[str] = set()
-    end = 0
+    end = slack = 0
     for entry in sorted(entries, key=lambda one: one.header_offset):
         _check_member(entry, limits)
         folded = entry.filename.casefold()
@@ -266,7 +275,14 @@ def _check_members(opened: zipfile.ZipFile, limits: PackageLimits) -> None:
         seen.add(folded)
         if entry.header_offset < end:
             raise Rejected(f"the package's {entry.filename!r} overlaps another file")
-        end = entry.header_offset + _LOCAL_HEADER_BYTES + len(entry.filename) + entry.compress_size
+        if entry.header_offset > end + slack:
+            raise Rejected(
+                f"the package holds bytes ahead of {entry.filename!r} that are no file; make it with: {_PACK}"
+            )
+        end = entry.header_offset + _local_bytes(data, entry)
+        slack = _DESCRIPTOR_BYTES if entry.flag_bits & _DESCRIBED else 0
+    if opened.start_dir > end + slack:
+        raise Rejected(f"the package holds bytes ahead of its directory that are no file; make it with: {_PACK}")
     if len(entries) > limits.max_files:
         raise Rejected(f"the package holds more than {limits.max_files} files")
     if sum(entry.file_size for entry in entries) > limits.max_unpacked_bytes:
@@ -274,6 +290,12 @@ def _check_members(opened: zipfile.ZipFile, limits: PackageLimits) -> None:
     folders = {str(parent) for name in seen for parent in PurePosixPath(name).parents}
     if folders & seen:
         raise Rejected(f"the package holds a file and a folder of one name: {_listed(folders & seen)}")
+
+
+def _local_bytes(data: bytes, entry: zipfile.ZipInfo) -> int:
+    """Bytes of a member with its local header. Source: ZIP File Format Specification 6.3, 4.3.7."""
+    name, extra = _LOCAL_LENGTHS.unpack_from(data, entry.header_offset + _LOCAL_LENGTHS_AT)
+    return int(_LOCAL_HEADER_BYTES + name + extra + entry.compress_size)
 
 
 def _check_member(entry: zipfile.ZipInfo, limits: PackageLimits) -> None:
@@ -304,11 +326,9 @@ def _manifest(files: Mapping[str, bytes]) -> Manifest:
     if MANIFEST_NAME not in files:
         raise Rejected(f"the package lacks {MANIFEST_NAME}; make it with: {_PACK}")
     try:
-        manifest = parse_manifest(tomllib.loads(files[MANIFEST_NAME].decode()), MANIFEST_NAME)
+        manifest = parse_manifest(manifest_data(files[MANIFEST_NAME], MANIFEST_NAME), MANIFEST_NAME)
         _check_version(manifest)
         member_names(manifest)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Rejected(f"{MANIFEST_NAME}: not valid TOML: {error}") from error
     except ConfigError as error:
         raise Rejected(str(error)) from error
     return manifest

@@ -80,7 +80,12 @@ def read_release(folder: Path, config: WasmConfig, runtime: Callable[[str], Rele
     sha256 = hashlib.sha256(wasm).hexdigest()
     if manifest.sha256 is not None and sha256 != manifest.sha256:
         raise ConfigError(f"{folder / manifest.wasm_name}: its SHA-256 is {sha256}, not the manifest's")
-    parts = (msgspec.msgpack.encode(manifest), msgspec.msgpack.encode(vectors), (script or "").encode())
+    try:
+        parts = (msgspec.msgpack.encode(manifest), msgspec.msgpack.encode(vectors), (script or "").encode())
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ConfigError(
+            f"{manifest.id}: its manifest or vectors hold what no plugin can be given: {error}"
+        ) from error
     digest = hashlib.sha256(sha256.encode() + b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
     return Release(
         folder=folder,

@@ -41,13 +41,17 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Survey(msgspec.Struct, frozen=True, kw_only=True):
-    """What lies ready of one plugin. mark: changes with any of it. refused: installed versions that may not run."""
+    """What lies ready of one plugin. mark: changes with any of it.
+
+    refused: versions that may not run, by name, with the reason. refused_folder: which of them is the folder's.
+    """
 
     id: str
     found: tuple[Found, ...]
     refused: dict[str, str]
     decisions: Decisions
     mark: str
+    refused_folder: str | None = None
 
     @property
     def in_folder(self) -> Found | None:
@@ -110,12 +114,13 @@ class PluginSources:
     def _survey(self, plugin_id: str, folder: Path | None) -> Survey:
         found: list[Found] = []
         refused: dict[str, str] = {}
+        refused_folder: str | None = None
         traces: list[str] = []
         if folder is not None:
             traces.append(fingerprint(folder))
             seen = self._look_at(folder, traces[0])
             if seen.refused:
-                refused[seen.version] = seen.refused
+                refused[seen.version], refused_folder = seen.refused, seen.version
             else:
                 signed: dict[str, Any] = {"signed_by": seen.signed_by, "trusted": seen.trusted}
                 found.append(Found(id=plugin_id, version=seen.version, folder=folder, source="folder", **signed))
@@ -124,10 +129,17 @@ class PluginSources:
                 fields = {name: getattr(one, name) for name in one.__struct_fields__}
                 found.append(Found(**fields, source="installed"))
                 traces.append(f"{one.version} {one.sha256}")
-            refused |= self._area.refused(plugin_id)
+            refused = self._area.refused(plugin_id) | refused
         decisions = self.decisions(plugin_id)
         mark = _digest([*traces, repr(refused), repr(decisions)])
-        return Survey(id=plugin_id, found=tuple(found), refused=refused, decisions=decisions, mark=mark)
+        return Survey(
+            id=plugin_id,
+            found=tuple(found),
+            refused=refused,
+            decisions=decisions,
+            mark=mark,
+            refused_folder=refused_folder,
+        )
 
     def decisions(self, plugin_id: str) -> Decisions:
         """What was decided about a plugin."""
@@ -155,7 +167,12 @@ class PluginSources:
         """What a folder says of itself; read again only when it changed."""
         known = self._seen.get(folder)
         if known is None or known[0] != trace:
-            known = self._seen[folder] = trace, _read(folder, None if self._area is None else self._area.trust)
+            try:
+                read = _read(folder, None if self._area is None else self._area.trust)
+            except Exception as error:  # whatever lies in one folder keeps nobody from looking at the others
+                log.exception("a plugin's folder cannot be read", folder=str(folder))
+                read = _Folder("", refused=f"it cannot be read: {type(error).__name__}")
+            known = self._seen[folder] = trace, read
         return known[1]
 
     def _folders(self) -> dict[str, Path]:

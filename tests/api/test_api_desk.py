@@ -13,6 +13,7 @@ from fakes.packages import members, package, plugin_folder, zipped
 from structlog.testing import capture_logs
 
 from gateway.app.desk import PluginDesk
+from gateway.core.errors import StorageFailed
 from gateway.core.scope import system_scope
 from gateway.things.catalog import Catalog
 from gateway.things.model import Product, Property, ThingModel
@@ -157,6 +158,34 @@ async def test_junk_is_refused_and_says_how_packages_are_made(api: ApiBench, roo
         answer = await upload(api, junk, expect=422)
         assert answer["code"] == "invalid"
     assert room.area.ids() == []
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        b"[" * 100_000 + b"]" * 100_000,
+        b'[{"name": "\xff\xfe"}]',
+        b'[{"encode": {"a": 99999999999999999999}, "error": 5}]',
+    ],
+)
+async def test_a_package_of_hostile_vectors_is_refused_leaves_nothing_and_the_gateway_starts_again(
+    api: ApiBench, room: Room, vectors: bytes
+) -> None:
+    hostile = room.package(manifest='[[test]]\nvectors = "v.json"\n', files={"v.json": vectors})
+    await upload(api, hostile, expect=422)
+    assert room.area.versions("meter") == []
+    assert [one.id for one in room.restarted().plugins()] == []
+
+
+async def test_a_version_that_the_host_never_got_to_know_is_taken_away_too(
+    api: ApiBench, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(_plugin_id: str) -> None:
+        raise StorageFailed("too many open files")
+
+    monkeypatch.setattr(room.host, "discover", fails)
+    await upload(api, room.package(), expect=503)
+    assert room.area.versions("meter") == []
 
 
 async def test_a_version_may_be_kept_and_run_later(api: ApiBench, room: Room) -> None:

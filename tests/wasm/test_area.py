@@ -177,6 +177,37 @@ def test_damaged_decisions_are_set_aside_with_a_log_line(area: PluginArea, damag
     assert area.decisions("meter").active == "2"
 
 
+def test_decisions_that_cannot_be_read_just_now_are_not_set_aside(
+    area: PluginArea, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided = Decisions(active="1", disabled=True)
+    area.decide("meter", decided)
+
+    def refuses(_path: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(area_module, "_small", refuses)
+        with pytest.raises(StorageFailed, match="Too many open files"):
+            area.decisions("meter")
+    assert area.decisions("meter") == decided
+
+
+def test_a_version_that_cannot_be_read_just_now_is_looked_at_again(
+    area: PluginArea, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    area.install(package(tmp_path))
+    again = PluginArea(area._folder)
+
+    def refuses(_path: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(area_module, "_small", refuses)
+        assert list(again.refused("meter")) == ["1.0.0"]
+    assert [one.version for one in again.versions("meter")] == ["1.0.0"]
+
+
 def test_decisions_of_a_later_gateway_are_read_as_far_as_they_are_known(area: PluginArea) -> None:
     area.decide("meter", Decisions())
     (area._folder / "meter" / "decisions.json").write_bytes(b'{"active": "1", "colour": "blue"}')

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gateway.core.errors import ConfigError
-from gateway.wasm.manifest import Manifest, load_manifest, load_vectors, parse_manifest
+from gateway.wasm.manifest import MOST_DEPTH, Manifest, load_manifest, load_vectors, parse_manifest
 
 _LEAST = {"id": "meter", "version": "1.0", "license": "Apache-2.0"}
 _REPOSITORY = Path(__file__).parents[2]
@@ -141,3 +141,45 @@ def test_the_json_schema_takes_every_shipped_manifest() -> None:
     for path in folders:
         jsonschema.validate(tomllib.loads(path.read_text()), schema)
         load_manifest(path.parent)
+
+
+_NESTED = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (_NESTED, "nested too deeply"),
+        (b'[{"frame": "00", "expect": ' + b"[" * 900 + b"]" * 900 + b"}]", "nested too deeply"),
+        (b'[{"name": "\xff\xfe"}]', "not valid JSON"),
+        (b'[{"encode": {"a": 99999999999999999999999999}, "error": 5}]', "outside of 64 bits"),
+        (b'[{"encode": {"a": -9223372036854775809}, "error": 5}]', "outside of 64 bits"),
+    ],
+)
+def test_hostile_vectors_are_a_refusal_that_says_what_to_do(tmp_path: Path, data: bytes, says: str) -> None:
+    folder = write(
+        tmp_path, "\n".join(f'{key} = "{value}"' for key, value in _LEAST.items()) + '\n[[test]]\nvectors = "v.json"\n'
+    )
+    (folder / "v.json").write_bytes(data)
+    with pytest.raises(ConfigError, match=says):
+        load_vectors(load_manifest(folder), folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[config]\na = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        (f"[config]\na = {'[' * MOST_DEPTH}{']' * MOST_DEPTH}", "nested too deeply"),
+        ("[config]\na = 18446744073709551616", "outside of 64 bits"),
+        ("[config]\na = " + "9" * 5000, "not valid TOML"),
+    ],
+)
+def test_a_hostile_manifest_is_a_refusal_that_says_what_to_do(tmp_path: Path, text: str, says: str) -> None:
+    folder = write(tmp_path, "\n".join(f'{key} = "{value}"' for key, value in _LEAST.items()) + f"\n{text}\n")
+    with pytest.raises(ConfigError, match=says):
+        load_manifest(folder)
+
+
+def test_integers_of_64_bits_and_some_nesting_are_taken() -> None:
+    config = {"most": 2**64 - 1, "least": -(2**63), "nested": [[[{"a": [1]}]]]}
+    assert parse_manifest({**_LEAST, "config": config}, "here").config == config

@@ -1,10 +1,12 @@
 import io
 import os
 import stat
+import struct
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes.packages import members, package, plugin_folder, with_claimed_size, zipped
@@ -219,6 +221,67 @@ def test_bytes_around_the_archive_are_refused(tmp_path: Path, around: tuple[byte
     before, after = around
     with pytest.raises(Rejected):
         unpack(before + package(tmp_path) + after)
+
+
+def shifted(data: bytes, hidden: bytes) -> bytes:
+    """The archive after other bytes, with all its offsets set right: nothing in the directory tells."""
+    end = len(data) - 22
+    start = int.from_bytes(data[end + 16 : end + 20], "little")
+    directory, at = bytearray(data[start:end]), 0
+    while at < len(directory):
+        offset = int.from_bytes(directory[at + 42 : at + 46], "little") + len(hidden)
+        directory[at + 42 : at + 46] = offset.to_bytes(4, "little")
+        at += 46 + sum(int.from_bytes(directory[at + place : at + place + 2], "little") for place in (28, 30, 32))
+    tail = bytearray(data[end:])
+    tail[16:20] = (start + len(hidden)).to_bytes(4, "little")
+    return hidden + data[:start] + bytes(directory) + bytes(tail)
+
+
+@pytest.mark.parametrize("hidden", [b"#!/bin/sh\nexit 0\n", b"\x7fELF" + bytes(60)])
+def test_bytes_ahead_that_the_directory_counts_are_refused_too(tmp_path: Path, hidden: bytes) -> None:
+    with pytest.raises(Rejected, match="no file"):
+        unpack(shifted(package(tmp_path), hidden))
+    assert unpack(shifted(package(tmp_path), b"")).manifest.id == "meter"
+
+
+def test_bytes_between_members_and_directory_are_refused(tmp_path: Path) -> None:
+    data = package(tmp_path)
+    end = len(data) - 22
+    start = int.from_bytes(data[end + 16 : end + 20], "little")
+    tail = data[end : end + 16] + (start + 40).to_bytes(4, "little") + data[end + 20 :]
+    with pytest.raises(Rejected, match="no file"):
+        unpack(data[:start] + bytes(40) + data[start:end] + tail)
+
+
+def test_a_zip64_directory_is_refused_before_anybody_reads_it(tmp_path: Path) -> None:
+    data = package(tmp_path)
+    end = len(data) - 22
+    start = int.from_bytes(data[end + 16 : end + 20], "little")
+    record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 5000, 5000, end - start, start)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, end, 1)
+    size = len(record) + len(locator) + end - start
+    tail = data[end : end + 12] + size.to_bytes(4, "little") + data[end + 16 :]
+    with pytest.raises(Rejected, match="zip64"):
+        unpack(data[:end] + record + locator + tail)
+
+
+def test_a_package_that_a_tool_wrote_into_a_pipe_is_taken(tmp_path: Path) -> None:
+    class Pipe(io.RawIOBase):
+        def __init__(self) -> None:
+            self.data = bytearray()
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, piece: Any) -> int:
+            self.data += bytes(piece)
+            return len(piece)
+
+    pipe = Pipe()
+    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, content in members(package(tmp_path)).items():
+            made.writestr(name, content)
+    assert unpack(bytes(pipe.data)).manifest.id == "meter"
 
 
 @pytest.mark.parametrize("junk", [b"", b"PK", b"x" * 1000, b"PK\x05\x06" + bytes(18), b"PK\x05\x06" + b"\xff" * 18])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes.nursery import Nursery, counting, echoing, marks, vector
@@ -12,11 +13,13 @@ from fakes.traffic import FakeClock
 from guests_gw1 import guest
 
 from gateway.core.errors import CodecError, ConfigError, Conflict, NotFound, NotReady
+from gateway.wasm import loader as loader_room
 from gateway.wasm import vectors as vector_room
 from gateway.wasm.area import Decisions
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.host import WasmCodec
 from gateway.wasm.plugins import PluginHost
+from gateway.wasm.release import read_release
 from gateway.wasm.slot import MOST_RETIRED, RETIRE_S
 
 CARRY = "[state]\ncarry = true\n"
@@ -477,3 +480,42 @@ async def test_a_host_without_an_area_decides_for_its_own_time(tmp_path: Path) -
             await host.remove("meter")
     finally:
         host.close()
+
+
+async def test_a_folder_that_nobody_can_read_keeps_no_other_from_being_followed(nursery: Nursery) -> None:
+    nursery.put("meter", "1.0", counting("a"))
+    nursery.put("zeta", "1.0", counting("a"))
+    host = nursery.host()
+    (nursery.root / "meter" / "plugin.toml").write_text("a = " + "[" * 5000)
+    nursery.put("zeta", "2.0", counting("b"))
+    for _ in range(2):
+        await host.poll()
+    assert marks(host, "zeta") == ["b"]
+    assert marks(host, "meter") == ["a"]
+    assert nursery.host().status("meter").state == "refused"
+
+
+async def test_what_reading_a_folder_raises_unforeseen_is_a_refusal_not_an_end(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nursery.put("meter", "1.0", counting("a"))
+    nursery.put("zeta", "1.0", counting("z"))
+
+    def reads(folder: Path, *rest: Any) -> Any:
+        if folder.name == "meter":
+            raise ZeroDivisionError
+        return read_release(folder, *rest)
+
+    monkeypatch.setattr(loader_room, "read_release", reads)
+    host = nursery.host()
+    assert (host.status("meter").state, marks(host, "zeta")) == ("refused", ["z"])
+    assert "ZeroDivisionError" in host.status("meter").reason
+
+
+async def test_a_folder_refused_for_its_signature_is_shown_as_the_folders(nursery: Nursery) -> None:
+    folder = nursery.put("meter", "1.0", counting("a"))
+    (folder / "plugin.sig").write_text("no signature")
+    host = nursery.host()
+    assert [(one.version, one.source, bool(one.refused)) for one in host.status("meter").versions] == [
+        ("1.0", "folder", True)
+    ]
