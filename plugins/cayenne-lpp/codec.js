@@ -81,7 +81,8 @@ function encodeDownlink(input) {
     if (!code || match[2] > 255) return { errors: [names[i] + ": name digital_output_N or analog_output_N, N from 0 to 255"] };
     var type = TYPES[code];
     var range = Math.pow(256, type[1]);
-    var value = Math.round(input.data[names[i]] * type[3]);
+    var given = input.data[names[i]];
+    var value = typeof given === "number" ? Math.round(given * type[3]) : NaN; // null, "" and [5] would count as numbers
     if (!(value >= (type[2] ? -range / 2 : 0) && value < (type[2] ? range / 2 : range))) {
       return { errors: [names[i] + ": not a number in the range of its type"] };
     }

@@ -340,11 +340,23 @@ def test_bytes_past_the_end_of_a_buffer_are_a_range_error(js: JsCodecs) -> None:
         ("(function () { try { atob('a*'); } catch (e) { return e.name; } })()", "RangeError"),
         ("(function () { try { btoa('\\u20ac'); } catch (e) { return e.name; } })()", "RangeError"),
         ("(function () { try { new TextDecoder('utf-16'); } catch (e) { return e.name; } })()", "RangeError"),
+        ("new TextDecoder().decode(Uint8Array.of(104, 105, 200))", "hi\ufffd"),
+        ("new TextDecoder('utf-8', {}).fatal === false && new TextDecoder('utf-8', {fatal: true}).fatal", True),
+        ("new TextDecoder('utf-8', {fatal: true}).decode(Uint8Array.of(226, 130, 172))", "\u20ac"),
         ("(function () { try { Buffer.from('a', 'ebcdic'); } catch (e) { return e.name; } })()", "TypeError"),
     ],
 )
 def test_what_codecs_lean_on_is_there(js: JsCodecs, expression: str, expected: Any) -> None:
     assert js_value(js, expression) == expected
+
+
+@pytest.mark.parametrize("bad", ["ff", "68c8", "e282", "eda080", "f4908080", "c0af", "80", "f09f98", "e0808041"])
+@pytest.mark.parametrize("source", ["bytes", "bytes.buffer", "new DataView(bytes.buffer)"])
+def test_a_fatal_decoder_throws_where_the_bytes_are_no_text(js: JsCodecs, bad: str, source: str) -> None:
+    bytes_of = ", ".join(map(str, bytes.fromhex(bad)))
+    decoding = f"new TextDecoder('utf-8', {{fatal: true}}).decode({source})"
+    caught = f"try {{ return {decoding}; }} catch (e) {{ return e.name; }}"
+    assert js_value(js, f"(function () {{ var bytes = Uint8Array.of({bytes_of}); {caught} }})()") == "TypeError"
 
 
 def test_bytes_and_text_convert_as_elsewhere(js: JsCodecs) -> None:

@@ -74,6 +74,22 @@ def test_dingtalk_signs_in_the_query_beside_the_token(shipped: dict[str, Callabl
     assert request.headers["Content-Type"].startswith("application/json")
 
 
+@pytest.mark.parametrize(("name", "mentions"), [("dingtalk", "at_mobiles"), ("wecom", "mentioned")])
+@pytest.mark.parametrize("form", ["markdown", "text"])
+def test_of_a_message_that_is_too_long_the_text_is_cut_and_neither_people_nor_link(
+    shipped: dict[str, CallablePlugin], name: str, mentions: str, form: str
+) -> None:
+    args = {"format": form, mentions: ["13800000000"]}
+    link = "https://example.com/a?b=1"
+    request = asked(shipped[name], secrets={"url": "https://h.example/x"}, args=args, text="锅" * 10_000, link=link)
+    body = json.loads(request.body)
+    sent = next(iter(part for part in (body.get("text"), body.get("markdown")) if part))
+    shown = sent.get("content") or sent["text"]
+    assert shown.endswith("锅...")
+    assert link in shown
+    assert "13800000000" in shown + json.dumps(sent.get("mentioned_list"))
+
+
 def test_feishu_signs_nothing_with_the_time_and_the_secret_as_the_key(shipped: dict[str, CallablePlugin]) -> None:
     url = "https://open.feishu.cn/open-apis/bot/v2/hook/x"
     request = asked(shipped["feishu"], secrets={"url": url, "key": KEY})

@@ -24,11 +24,11 @@ static void write_plain(gw_out *out, const gw_notification *n, gw_in mobiles, ui
     gw_key(out, "content");
     uint8_t *head = gw_str_open(out);
     gw_add(out, "["); gw_add_value(out, n->severity); gw_add(out, "] "); gw_add_value(out, n->title);
-    if (n->text.len) { gw_add(out, "\n"); gw_add_value(out, n->text); }
+    add_mentions(out, mobiles, count);
     gw_add(out, "\n"); gw_add_value(out, n->at);
     if (n->device.len) { gw_add(out, " "); gw_add_value(out, n->device); }
     if (n->link.len) { gw_add(out, "\n"); gw_add_value(out, n->link); }
-    add_mentions(out, mobiles, count);
+    if (n->text.len) { gw_add(out, "\n"); gw_add_value(out, n->text); } /* last: it is what may be cut */
     gw_str_close(out, head, TEXT_BYTES);
 }
 
@@ -41,11 +41,11 @@ static void write_markdown(gw_out *out, const gw_notification *n, gw_in mobiles,
     gw_key(out, "text");
     uint8_t *head = gw_str_open(out);
     gw_add(out, "#### ["); gw_add_value(out, n->severity); gw_add(out, "] "); gw_add_lines(out, n->title, " ");
-    if (n->text.len) { gw_add(out, "\n\n"); gw_add_lines(out, n->text, "\n\n"); }
+    add_mentions(out, mobiles, count);
     gw_add(out, "\n\n> "); gw_add_value(out, n->at);
     if (n->device.len) { gw_add(out, " "); gw_add_value(out, n->device); }
     if (n->link.len) { gw_add(out, "\n\n[link]("); gw_add_value(out, n->link); gw_add(out, ")"); }
-    add_mentions(out, mobiles, count);
+    if (n->text.len) { gw_add(out, "\n\n"); gw_add_lines(out, n->text, "\n\n"); }
     gw_str_close(out, head, TEXT_BYTES);
 }
 
@@ -97,13 +97,4 @@ static const gw_reply_shape REPLY = {
     .code = "errcode", .words = "errmsg", .again = AGAIN, .again_count = 4, .wait_s = 60,
 };
 
-static int32_t call(gw_out *out, gw_in in, uint32_t aux) {
-    gw_args args;
-    GW_TRY(gw_args_read(&args, in));
-    gw_value op = gw_arg_value(&args, "op");
-    if (gw_is(op, "notify")) return notify(out, &args);
-    if (gw_is(op, "judge")) return gw_judge(out, &args, &REPLY);
-    return gw_unwanted_arg(&args, "op", "\"notify\" or \"judge\"");
-}
-
-GW_CALLER(call)
+GW_NOTIFIER(notify, &REPLY)

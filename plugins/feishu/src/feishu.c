@@ -88,18 +88,11 @@ static int32_t notify(gw_out *out, const gw_args *args) {
     return GW_WRITTEN;
 }
 
-static const int64_t AGAIN[] = {9499, 11232, 11233, 11247}; /* too many requests, in four ways */
+static const int64_t AGAIN[] = {11232, 11233, 11247}; /* too many requests, in three ways */
+enum { BAD_REQUEST = 9499 };                          /* a body that it cannot read, or too many requests */
 static const gw_reply_shape REPLY = {
-    .code = "code", .words = "msg", .old_code = "StatusCode", .again = AGAIN, .again_count = 4, .wait_s = 30,
+    .code = "code", .words = "msg", .old_code = "StatusCode", .again = AGAIN, .again_count = 3, .wait_s = 30,
+    .again_if_said = BAD_REQUEST,
 };
 
-static int32_t call(gw_out *out, gw_in in, uint32_t aux) {
-    gw_args args;
-    GW_TRY(gw_args_read(&args, in));
-    gw_value op = gw_arg_value(&args, "op");
-    if (gw_is(op, "notify")) return notify(out, &args);
-    if (gw_is(op, "judge")) return gw_judge(out, &args, &REPLY);
-    return gw_unwanted_arg(&args, "op", "\"notify\" or \"judge\"");
-}
-
-GW_CALLER(call)
+GW_NOTIFIER(notify, &REPLY)

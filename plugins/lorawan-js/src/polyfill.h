@@ -95,7 +95,7 @@ static const char polyfill[] = JAVASCRIPT((function (global) {
         return bytes;
     };
     // Each broken sequence becomes one U+FFFD. Source: Unicode 15.0, table 3-7 and section 3.9.
-    const toUtf8 = function (bytes) {
+    const toUtf8 = function (bytes, fatal) {
         let text = "";
         for (let i = 0; i < bytes.length;) {
             const first = bytes[i++];
@@ -117,6 +117,7 @@ static const char polyfill[] = JAVASCRIPT((function (global) {
                 low = 128;
                 high = 191;
             }
+            if (code < 0 && fatal) throw new TypeError("The bytes are no UTF-8");
             text += code < 0 ? String.fromCharCode(65533) : String.fromCodePoint(code);
         }
         return text;
@@ -137,7 +138,7 @@ static const char polyfill[] = JAVASCRIPT((function (global) {
         return text;
     };
     const encodings = {
-        "utf8": [fromUtf8, toUtf8],
+        "utf8": [fromUtf8, (bytes) => toUtf8(bytes, false)],
         "hex": [fromHex, toHex],
         "base64": [fromBase64, toBase64],
         "ascii": [fromLatin1, (bytes) => toLatin1(bytes, 127)],
@@ -281,18 +282,20 @@ static const char polyfill[] = JAVASCRIPT((function (global) {
         }
     });
     define(global, "TextDecoder", class TextDecoder {
-        constructor(label) {
+        constructor(label, options) {
             if (label !== undefined && !new RegExp("^\\s*utf-?8\\s*$", "i").test(label)) {
                 throw new RangeError("TextDecoder knows utf-8 only, not " + label);
             }
+            const fatal = Boolean(options && options.fatal);
+            Object.defineProperty(this, "fatal", {value: fatal, enumerable: true});
         }
         get encoding() {
             return "utf-8";
         }
         decode(source) {
             if (source === undefined) return "";
-            if (source instanceof ArrayBuffer) return toUtf8(new Uint8Array(source));
-            return toUtf8(new Uint8Array(source.buffer, source.byteOffset, source.byteLength));
+            if (source instanceof ArrayBuffer) return toUtf8(new Uint8Array(source), this.fatal);
+            return toUtf8(new Uint8Array(source.buffer, source.byteOffset, source.byteLength), this.fatal);
         }
     });
     define(global, "btoa", function (text) {

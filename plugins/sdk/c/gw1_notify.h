@@ -271,7 +271,23 @@ typedef struct {
     const int64_t *again;   /* codes that do not last */
     uint32_t again_count;
     double wait_s;          /* before a message is tried again after one of those */
+    int64_t again_if_said;  /* a code that does not last only where the words speak of too many messages; 0: none */
 } gw_reply_shape;
+
+/* Whether a service's words contain one of ours, which are in small letters; case does not matter. */
+GW_FN bool gw_json_says(gw_json value, const char *wanted) {
+    size_t n = strlen(wanted), same = 0;
+    for (; (size_t)(value.end - value.at) >= n && same < n; value.at++) {
+        for (same = 0; same < n; same++) {
+            char c = value.at[same];
+            if ((c >= 'A' && c <= 'Z' ? c | 32 : c) != wanted[same]) break;
+        }
+    }
+    return same == n;
+}
+GW_FN bool gw_speaks_of_too_many(gw_json words) {
+    return gw_json_says(words, "too many") || gw_json_says(words, "rate limit") || gw_json_says(words, "frequen");
+}
 
 GW_FN int32_t gw_judge(gw_out *out, const gw_args *args, const gw_reply_shape *shape) {
     gw_value body;
@@ -296,6 +312,8 @@ GW_FN int32_t gw_judge(gw_out *out, const gw_args *args, const gw_reply_shape *s
     }
     bool again = false;
     for (uint32_t i = 0; i < shape->again_count; i++) again = again || shape->again[i] == code;
+    bool has_words = gw_json_member(reply, shape->words, &value);
+    if (has_words && code == shape->again_if_said) again = gw_speaks_of_too_many(value);
     gw_map(out, code ? again ? 3 : 2 : 1);
     gw_key(out, "ok"); gw_bool(out, code == 0);
     if (code == 0) return GW_WRITTEN;
@@ -304,7 +322,7 @@ GW_FN int32_t gw_judge(gw_out *out, const gw_args *args, const gw_reply_shape *s
     gw_add(out, shape->code);
     gw_add(out, code < 0 ? " -" : " ");
     gw_add_uint(out, (uint64_t)(code < 0 ? -code : code));
-    if (gw_json_member(reply, shape->words, &value)) {
+    if (has_words) {
         gw_add(out, ": ");
         gw_add_json(out, value);
     }
@@ -312,5 +330,23 @@ GW_FN int32_t gw_judge(gw_out *out, const gw_args *args, const gw_reply_shape *s
     if (again) { gw_key(out, "retry_after_s"); gw_f64(out, shape->wait_s); }
     return GW_WRITTEN;
 }
+
+/* ---- The call ---------------------------------------------------------------------------------------------------- */
+
+typedef int32_t (*gw_notify_fn)(gw_out *out, const gw_args *args);
+
+GW_FN int32_t gw_notify_call(gw_out *out, gw_in in, gw_notify_fn notify, const gw_reply_shape *shape) {
+    gw_args args;
+    GW_TRY(gw_args_read(&args, in));
+    gw_value op = gw_arg_value(&args, "op");
+    if (gw_is(op, "notify")) return notify(out, &args);
+    if (gw_is(op, "judge")) return gw_judge(out, &args, shape);
+    return gw_unwanted_arg(&args, "op", "\"notify\" or \"judge\"");
+}
+
+/* Export gw_call for a service that answers in JSON: what writes its request, and how its reply is read. */
+#define GW_NOTIFIER(notify, shape) \
+    static int32_t gw_notifier(gw_out *out, gw_in in, uint32_t aux) { return gw_notify_call(out, in, notify, shape); } \
+    GW_CALLER(gw_notifier)
 
 #endif

@@ -76,13 +76,4 @@ static const gw_reply_shape REPLY = {
     .code = "errcode", .words = "errmsg", .again = AGAIN, .again_count = 3, .wait_s = 60,
 };
 
-static int32_t call(gw_out *out, gw_in in, uint32_t aux) {
-    gw_args args;
-    GW_TRY(gw_args_read(&args, in));
-    gw_value op = gw_arg_value(&args, "op");
-    if (gw_is(op, "notify")) return notify(out, &args);
-    if (gw_is(op, "judge")) return gw_judge(out, &args, &REPLY);
-    return gw_unwanted_arg(&args, "op", "\"notify\" or \"judge\"");
-}
-
-GW_CALLER(call)
+GW_NOTIFIER(notify, &REPLY)
