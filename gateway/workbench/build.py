@@ -7,6 +7,7 @@ sources, headers, flags or compiler differ. Knows no host.
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from gateway.core.errors import ConfigError
-from gateway.wasm.manifest import MANIFEST_NAME, Build, load_manifest, plugin_folders
+from gateway.wasm.manifest import MANIFEST_NAME, Build, Manifest, load_manifest, plugin_folders
 from gateway.workbench import toolchains
 from gateway.workbench.compilers import COMPILERS, Compiler, Sources
 from gateway.workbench.shipped import plugin_folder, shipped_plugins
@@ -27,6 +28,7 @@ UPSTREAM = "upstream/"
 _TIMEOUT_S = 300.0
 """One command. The first run builds a part of the toolchain; a machine with one slow core needs minutes for it."""
 _GENERATE_TIMEOUT_S = 60.0
+_WORDS_AND_PACKAGES = ("README*", "*.gwp")
 _JOBS = 2
 """Builds at a time: a compiler is a process with threads and much memory of its own."""
 
@@ -51,7 +53,7 @@ def build_plugin(folder: Path, *, force: bool = False, tell: Tell = tell_on_stde
     compiler = COMPILERS[manifest.build.language]
     with tempfile.TemporaryDirectory(prefix="gateway-build-") as name:
         scratch = Path(name).resolve()
-        sources = _sources(folder, manifest.build, compiler, scratch, tell)
+        sources = _sources(folder, manifest, compiler, scratch, tell)
         digest = _digest(sources, manifest.build, compiler)
         if force or not target.exists() or built_digest(target.read_bytes()) != digest:
             made = scratch / "module.wasm"
@@ -118,8 +120,9 @@ def built_digest(module: bytes) -> str | None:
     return tail[len(head) :].decode("ascii", "replace") if tail.startswith(head) else None
 
 
-def _sources(folder: Path, build: Build, compiler: Compiler, scratch: Path, tell: Tell) -> Sources:
+def _sources(folder: Path, manifest: Manifest, compiler: Compiler, scratch: Path, tell: Tell) -> Sources:
     """Everything that the module is made of, with what must be fetched or generated for it."""
+    build = manifest.build
     if build.language != "c" and (build.generated or build.upstream is not None or build.libc):
         raise ConfigError(f"{folder / MANIFEST_NAME}: `build.generated`, `upstream` and `libc` are for C alone")
     generated = scratch / "generated"
@@ -134,6 +137,8 @@ def _sources(folder: Path, build: Build, compiler: Compiler, scratch: Path, tell
         foreign_includes = list(dict.fromkeys([upstream, *(source.parent for source in foreign)]))
     own = [name for name in build.sources if build.upstream is None or not name.startswith(UPSTREAM)]
     sdk = sdk_folder(folder, compiler)
+    for place in (folder, sdk, scratch):
+        _speakable(place)
     return Sources(
         folder=folder,
         files=tuple(_present(folder / name, "`build.sources`", folder) for name in own),
@@ -141,9 +146,20 @@ def _sources(folder: Path, build: Build, compiler: Compiler, scratch: Path, tell
         flags=build.flags,
         foreign=tuple(foreign),
         includes=(folder, generated, sdk),
+        apart=_apart(folder, manifest),
         foreign_includes=tuple(foreign_includes),
         libc=build.libc,
     )
+
+
+def _speakable(place: Path) -> None:
+    """Refuse a path that compilers cannot write into the files by which they talk to themselves."""
+    name = str(place)
+    if any(sign in '"\\' or not sign.isprintable() for sign in name):
+        raise ConfigError(
+            f"{name!r}: compilers take no folder with quotation marks, backslashes or unprintable signs in its path; "
+            "rename it, or build a copy elsewhere"
+        )
 
 
 def _present(path: Path, key: str, folder: Path) -> Path:
@@ -165,22 +181,39 @@ def _digest(sources: Sources, build: Build, compiler: Compiler) -> str:
     recipe = (build.language, compiler.version(), compiler.recipe, build.flags, build.libc, upstream, build.sources)
     digest = hashlib.sha256(repr(recipe).encode())
     for path in sources.files:
-        digest.update(f"\0{path.relative_to(sources.folder)}\0".encode() + path.read_bytes())
+        digest.update(_part(path, sources.folder))
     for folder in sources.includes:
-        for path in _taking_part(folder, compiler.suffixes):
-            digest.update(f"\0{path.relative_to(folder)}\0".encode() + path.read_bytes())
+        for path in _files(folder):
+            takes_part = path.name.endswith(compiler.suffixes) if folder == sources.sdk else path not in sources.apart
+            if takes_part:
+                digest.update(_part(path, folder))
     return digest.hexdigest()
 
 
-def _taking_part(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Files that a source may include or import without naming them in the manifest, in a stable order."""
-    found = (path for path in folder.glob("**/*") if path.name.endswith(suffixes) and path.is_file())
+def _part(path: Path, folder: Path) -> bytes:
+    """What stands for a file in a digest: where it lies and what it holds."""
+    with path.open("rb") as file:
+        return b"\0%b\0%b" % (os.fsencode(path.relative_to(folder)), hashlib.file_digest(file, "sha256").digest())
+
+
+def _apart(folder: Path, manifest: Manifest) -> frozenset[Path]:
+    """Files of a plugin's folder that no module is made of: itself, its packages, its promises and words for people.
+
+    Any other may be: sources include, embed and import what the manifest does not name.
+    """
+    names = [MANIFEST_NAME, manifest.wasm_name, *(vector.vectors for vector in manifest.test)]
+    known = {folder / name for name in names if name is not None}
+    return frozenset(known.union(*(folder.glob(pattern) for pattern in _WORDS_AND_PACKAGES)))
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder in a stable order, without what an editor or a language's own tool left there."""
+    found = (path for path in folder.glob("**/*") if path.is_file())
     return sorted(path for path in found if not any(map(_is_work, path.relative_to(folder).parts)))
 
 
 def _is_work(name: str) -> bool:
-    """Whether a folder holds what an editor or a language's own tool left there."""
-    return name[0] == "." or name in {"node_modules", "target"}
+    return name[0] == "." or name in {"node_modules", "target", "__pycache__"}
 
 
 def _put(target: Path, data: bytes) -> None:

@@ -31,6 +31,7 @@ class Sources(Struct, frozen=True, kw_only=True):
     files: the plugin's own sources, the main one first. sdk: the SDK's folder of the language.
     foreign: third-party sources, whose warnings are nobody's concern here.
     includes: folders of headers that the plugin's authors write, the SDK's among them. foreign_includes: of the rest.
+    apart: files of the plugin's folder that take no part.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class Sources(Struct, frozen=True, kw_only=True):
     flags: tuple[str, ...]
     foreign: tuple[Path, ...] = ()
     includes: tuple[Path, ...] = ()
+    apart: frozenset[Path] = frozenset()
     foreign_includes: tuple[Path, ...] = ()
     libc: bool = False
 
@@ -58,8 +60,8 @@ Steps = Callable[[Sources, Path, Path, Tell], list[Step]]
 class Compiler(Struct, frozen=True, kw_only=True):
     """How one language is built.
 
-    sdk: its folder in `plugins/sdk`, and a file that must be there. suffixes: what else than the named sources takes
-    part. version: of the toolchain, without fetching it. recipe: the standard flags, so that a change of them builds.
+    sdk: its folder in `plugins/sdk`, and a file that must be there. suffixes: of that folder's files that take part.
+    version: of the toolchain, without fetching it. recipe: the standard flags, so that a change of them builds.
     """
 
     sdk: str

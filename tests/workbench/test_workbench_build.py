@@ -171,6 +171,52 @@ def test_the_same_sources_in_another_folder_give_the_same_bytes(tmp_path: Path) 
     assert str(tmp_path).encode() not in modules[0]
 
 
+@pytest.mark.parametrize("name", ['a "b"', "a\\b", "a\nb", "a\tb", "a\udcffb"])
+@pytest.mark.parametrize("language", ["c", "go"])
+def test_a_folder_that_compilers_cannot_name_is_refused_before_any_is_asked(
+    tmp_path: Path, name: str, language: str
+) -> None:
+    (tmp_path / name).mkdir()
+    folder = make(tmp_path / name)
+    (folder / "plugin.toml").write_text(_MANIFEST.format("beat") + f'language = "{language}"\n')
+    with pytest.raises(ConfigError, match="rename it, or build a copy elsewhere") as refused:
+        build_plugin(folder)
+    str(refused.value).encode()  # it can be shown
+
+
+@needs_compiler
+def test_other_signs_in_the_name_of_a_folder_hurt_nobody(tmp_path: Path) -> None:
+    place = tmp_path / "one = two, $three (四) #5 [6];*'`@:%"
+    place.mkdir()
+    assert build_plugin(make(place)).is_file()
+
+
+@needs_compiler
+def test_a_changed_file_that_a_source_embeds_is_a_new_module(tmp_path: Path) -> None:
+    source = _SOURCE.replace(
+        "gw_map(out, 1);", 'static const char word[] = {\n#include "word.txt"\n};\ngw_map(out, 2); '
+    )
+    source = source.replace("gw_key", 'gw_key(out, "device"); gw_str(out, word, sizeof word); gw_key', 1)
+    folder = make(tmp_path, source=source)
+    (folder / "word.txt").write_text("'o','l','d'")
+    first = build_plugin(folder).read_bytes()
+    (folder / "word.txt").write_text("'n','e','w'")
+    assert build_plugin(folder).read_bytes() != first
+
+
+@needs_compiler
+def test_what_no_module_is_made_of_builds_nothing(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    manifest = _MANIFEST.format("beat") + '[[test]]\nvectors = "vectors.json"\n'
+    (folder / "plugin.toml").write_text(manifest)
+    made_at = build_plugin(folder).stat().st_mtime_ns
+    for name in ("README.md", "vectors.json", "beat-1.0.0.gwp", ".editor", "target/x.o", "__pycache__/tables.pyc"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("more")
+    (folder / "plugin.toml").write_text(manifest + "# a note\n")
+    assert build_plugin(folder).stat().st_mtime_ns == made_at
+
+
 def test_a_plugin_with_a_runtime_builds_nothing(tmp_path: Path) -> None:
     folder = make(tmp_path)
     (folder / "plugin.toml").write_text(

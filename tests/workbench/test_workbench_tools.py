@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -227,18 +227,51 @@ def test_the_shortest_input_still_breaks_and_no_byte_of_it_can_go(noise: bytes, 
     assert found == needle
 
 
-@pytest.fixture
-def sm3_piece() -> Iterator[Path]:
-    folder = shipped_plugins() / "sm3"
+@pytest.mark.parametrize("plugin_id", ["sm3", "feishu", "webhook"])
+def test_arguments_of_a_caller_are_fuzzed_too(plugin_id: str) -> None:
+    folder = shipped_plugins() / plugin_id
     build_plugin(folder)
-    return folder
-
-
-def test_arguments_of_a_caller_are_fuzzed_too(sm3_piece: Path) -> None:
-    with opened(str(sm3_piece), Path()) as piece:
-        result = fuzz(piece, seconds=0.5, seed=1)
+    with opened(str(folder), Path()) as piece:
+        result = fuzz(piece, seconds=0.5, seed=0)
     assert result.failure == ""
     assert result.refused
+
+
+ECHO = """#include "gw1.h"
+static int32_t call(gw_out *out, gw_in in, uint32_t aux) {
+    gw_value text = gw_get(in, "text");
+    if (text.type != GW_T_STR) return gw_error(GW_BAD_CONFIG, "give a text");
+    gw_str(out, text.text, CUT);
+    return GW_WRITTEN;
+}
+GW_CALLER(call)
+"""
+ECHO_MANIFEST = """id = "echo"
+version = "1.0.0"
+kind = "algo"
+license = "Apache-2.0"
+[build]
+sources = ["echo.c"]
+[[test]]
+call = { text = "81 \u2103" }
+result = "81 \u2103"
+"""
+
+
+@pytest.mark.parametrize(("cut", "says"), [("text.len", ""), ("text.len > 5 ? text.len - 1 : text.len", "malformed")])
+def test_a_caller_may_give_back_text_that_came_broken_and_must_not_break_what_came_whole(
+    tmp_path: Path, cut: str, says: str
+) -> None:
+    folder = tmp_path / "echo"
+    folder.mkdir()
+    (folder / "plugin.toml").write_text(ECHO_MANIFEST)
+    (folder / "echo.c").write_text(ECHO.replace("CUT", cut))
+    build_plugin(folder)
+    with opened(str(folder), Path()) as piece:
+        result = fuzz(piece, seconds=0.5 if not says else 60, seed=1)
+    assert says in result.failure
+    assert bool(result.failure) == bool(says)
+    assert result.inputs
 
 
 def test_a_bench_has_a_figure_for_each_batch_beside_the_reference(meter: MakeMeter) -> None:
