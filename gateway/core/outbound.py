@@ -36,7 +36,20 @@ _OURS: Final = frozenset(
     {"connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"}
 )
 """Headers that frame or route a message; who sets them could smuggle a second one."""
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_METADATA: Final = tuple(
+    ipaddress.ip_network(block)
+    for block in ("169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32", "fd00:ec2::/32", "fd20:ce::254/128")
+)
+"""Where clouds hand a machine its credentials, or rule it: never asked, by no name and no entry.
+
+Source: RFC 3927 (which AWS, Azure, Google, Oracle and OpenStack use), and what Alibaba Cloud, Azure, AWS and Google
+document of their other addresses.
+"""
+_WRAPPED: Final = tuple(ipaddress.ip_network(block) for block in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96"))
+"""IPv6 that holds an IPv4 address in its last 32 bits. Source: RFC 6052 2.1, RFC 8215, RFC 4291 2.5.5.1."""
+_INNER: Final = tuple(ipaddress.ip_network(block) for block in ("64:ff9b:1::/48", "::/96", "fec0::/10", "192.0.0.0/24"))
+"""Not of the public Internet, which `ipaddress` does not say of all of them. Source: RFC 8215, RFC 4291 2.5.5.1,
+RFC 3879, RFC 6890 2.2.2."""
 _CHUNK_BYTES: Final = 16 * 1024
 
 
@@ -45,6 +58,7 @@ class OutboundConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     allow: hosts that may be asked, as `host`, `host:port` or `*.example.com`; without a port the scheme's own (443).
         A pattern never reaches a private address; a host named in full does, and a link-local one only by its address.
+        Where clouds keep a machine's credentials (169.254.0.0/16 and others) nothing is ever asked.
     allow_http: also without TLS; to a loopback address that is always allowed.
     connect_timeout_s: of the connection and its TLS; the time of the whole request is its caller's.
     concurrency: requests under way at once.
@@ -125,6 +139,11 @@ class AllowList:
             raise ConfigError(
                 f"[outbound] allow: {entry!r} is no host; write `host`, `host:port`, `[v6]:port` or `*.example.com`"
             )
+        address = _address(_plain_host(found["host"]))
+        if address is not None and _is_metadata(address):
+            raise ConfigError(
+                f"[outbound] allow: {entry!r} is where clouds keep credentials, and is never asked; remove it"
+            )
         (self._below if entry.startswith("*.") else self._exact).add((_plain_host(found["host"]), port))
 
 
@@ -192,6 +211,10 @@ class AiohttpOutbound(Outbound):
             ) as response:
                 kept, cut = await _read(response, self._config.max_response_bytes)
                 return Reply(response.status, _plain_headers(response), kept, cut)
+        except UnicodeError:
+            raise Rejected(
+                f"{where[:80]}: the host's name cannot be looked up; a label has 1 to 63 characters"
+            ) from None
         except (ClientError, ConnectionError, ssl.SSLError, socket.gaierror) as failure:
             # The library's text may hold the whole URL, and with it the token that many services put there.
             raise NotReady(f"{where}: {_reason(failure)}") from None
@@ -214,6 +237,8 @@ class AiohttpOutbound(Outbound):
 
     def _check_host(self, scheme: str, host: str, port: int) -> None:
         address = _address(host)
+        if address is not None and _is_metadata(address):
+            raise ConfigError(f"{host} is where clouds keep credentials, and is never asked; change the URL")
         if scheme == "http" and not self._config.allow_http and not _is_loopback(host, address):
             raise ConfigError(f"{host} is asked over http; use https, or set [outbound] allow_http = true")
         default = port == _SCHEMES[scheme]
@@ -227,7 +252,9 @@ class AiohttpOutbound(Outbound):
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         """The addresses of an allowed host that may be connected to; what is checked here is what is connected to."""
-        found = await self._resolve(host, port)
+        found = [text for text in await self._resolve(host, port) if not _is_metadata(ipaddress.ip_address(text))]
+        if not found:
+            raise ConfigError(f"{host} resolves to where clouds keep credentials, which is never asked; change the URL")
         if any(self._allowed.names(host, port, default_port=port == at) for at in _SCHEMES.values()):
             good = [text for text in found if not _needs_its_own_entry(ipaddress.ip_address(text))]
             advice = "name the address itself in [outbound] allow if that is meant"
@@ -250,6 +277,8 @@ def is_public(address: Address) -> bool:
     Source: RFC 6890 (special-purpose registries), RFC 4291 2.5.5, RFC 6052, RFC 3056.
     """
     inner = _unwrapped(address)
+    if _within(address, _INNER) or _within(inner, _INNER) or _is_metadata(address):
+        return False
     return inner.is_global and not inner.is_multicast
 
 
@@ -378,9 +407,17 @@ def _needs_its_own_entry(address: Address) -> bool:
     )
 
 
+def _is_metadata(address: Address) -> bool:
+    return _within(_unwrapped(address), _METADATA)
+
+
+def _within(address: Address, blocks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> bool:
+    return any(address.version == block.version and address in block for block in blocks)
+
+
 def _unwrapped(address: Address) -> Address:
     if isinstance(address, ipaddress.IPv4Address):
         return address
-    if address in _NAT64:
+    if _within(address, _WRAPPED) and not (address.is_loopback or address.is_unspecified):
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     return address.ipv4_mapped or address.sixtofour or address

@@ -150,7 +150,6 @@ PRIVATE = [
     "10.1.2.3",
     "172.16.0.1",
     "192.168.1.1",
-    "169.254.169.254",
     "100.64.0.1",
     "0.0.0.0",  # noqa: S104 - an address to refuse
     "224.0.0.1",
@@ -163,7 +162,64 @@ PRIVATE = [
     "::ffff:10.0.0.1",
     "64:ff9b::a00:1",
     "2002:a00:1::",
+    "64:ff9b:1::8.8.8.8",
+    "64:ff9b:1::a00:1",
+    "::8.8.8.8",
+    "::10.0.0.1",
+    "fec0::1",
+    "192.0.0.8",
+    "192.0.0.170",
+    "::ffff:192.0.0.9",
 ]
+METADATA = [
+    "169.254.169.254",
+    "169.254.170.2",
+    "100.100.100.200",
+    "168.63.129.16",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+    "::ffff:169.254.169.254",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::a9fe:a9fe",
+    "::169.254.169.254",
+    "2002:a9fe:a9fe::1",
+]
+
+
+@pytest.mark.parametrize("address", METADATA)
+async def test_where_clouds_keep_credentials_is_never_asked_by_name_or_address_whatever_is_listed(
+    address: str,
+) -> None:
+    assert not is_public(ipaddress.ip_address(address))
+    for host in ("meta.example.com", "*.example.com"):
+        async with outbound(host, allow_http=True, resolve=resolving([address])) as out:
+            with pytest.raises(ConfigError, match="clouds keep credentials"):
+                await out.request("GET", "http://meta.example.com/")
+    entry = f"[{address}]" if ":" in address else address
+    async with outbound("*.example.com", allow_http=True) as out:
+        with pytest.raises(ConfigError, match="clouds keep credentials"):
+            out.check(f"http://{entry}/latest")
+    with pytest.raises(ConfigError, match=r"\[outbound\] allow: .*clouds keep credentials"):
+        AllowList((f"{entry}:80",))
+
+
+async def test_a_good_address_beside_one_of_metadata_is_the_one_that_is_asked() -> None:
+    async with outbound("a.example.com", resolve=resolving(["169.254.169.254", "8.8.8.8"])) as out:
+        assert await out._addresses("a.example.com", 443) == ["8.8.8.8"]
+
+
+async def test_loopback_is_loopback_in_both_spellings() -> None:
+    """`::1` lies in the block of IPv4-compatible addresses and is none."""
+    async with outbound("[::1]", "127.0.0.1") as out:
+        out.check("http://[::1]:80/")
+        out.check("http://127.0.0.1/")
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example.com", "a..example.com"])
+async def test_a_name_that_cannot_be_looked_up_is_refused(host: str) -> None:
+    async with outbound("*.example.com", host if ".." not in host else "x") as out:
+        with pytest.raises(Rejected, match="cannot be"):
+            await out.request("GET", f"https://{host}/")
 
 
 @pytest.mark.parametrize("address", PRIVATE)
@@ -184,7 +240,7 @@ async def test_a_host_named_in_full_may_be_inside_but_not_at_a_link_local_addres
         async with outbound(f"alerts.lan:{port}", allow_http=True, resolve=resolving(["127.0.0.1"])) as out:
             reply = await out.request("GET", f"http://alerts.lan:{port}/")
             assert f'"host": "alerts.lan:{port}"' in reply.body.decode()
-        async with outbound(f"alerts.lan:{port}", allow_http=True, resolve=resolving(["169.254.169.254"])) as out:
+        async with outbound(f"alerts.lan:{port}", allow_http=True, resolve=resolving(["fe80::1"])) as out:
             with pytest.raises(ConfigError, match="name the address itself"):
                 await out.request("GET", f"http://alerts.lan:{port}/")
 
