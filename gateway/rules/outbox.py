@@ -150,7 +150,12 @@ class Outbox:
 
     async def _write(self, batch: _Batch) -> None:
         if batch.notices:
-            await self._retried(lambda: self._tell(batch.notices))
+            try:
+                await self._retried(lambda: self._tell(batch.notices))
+            except GatewayError as failure:
+                for notice in batch.notices:
+                    self._on_refused(notice, str(failure))
+                log.error("notifications of rules refused", notices=len(batch.notices), error=str(failure))
             return
         try:
             await self._retried(lambda: self._effects.apply(batch.changes, batch.deltas))

@@ -9,7 +9,7 @@ from fakes.rules_fakes import RecordingEffects, RuleRoom, event, message, until
 from test_rules_scenes import SceneRoom
 
 from gateway.core.clock import SystemClock
-from gateway.core.errors import NotReady, StorageFailed
+from gateway.core.errors import NotReady, Rejected, StorageFailed
 from gateway.core.flow import AlarmChange
 from gateway.core.tasks import Supervisor
 from gateway.rules.model import Notice
@@ -34,6 +34,15 @@ async def test_text_and_severity_may_be_left_out_and_an_event_may_be_of_no_devic
         room.bus.events.publish([event("listener.up", None)])
         await until(lambda: room.effects.notices)
     assert room.effects.notices == [Notice("default", "rule:r", "ops", "listener.up")]
+
+
+async def test_a_text_of_4000_characters_passes_in_any_language(tmp_path: Path) -> None:
+    room = RuleRoom(tmp_path)
+    room.handler("r", 'notify { channel = "ops", title = "t", text = ("热"):rep(4000) }')
+    async with room:
+        room.publish(message())
+        await until(lambda: room.effects.notices)
+    assert room.effects.notices[0].text == "热" * 4000
 
 
 async def test_what_is_refused_is_the_rules_last_error_and_costs_no_alarm(tmp_path: Path) -> None:
@@ -67,9 +76,11 @@ async def test_a_call_that_fails_notifies_nobody(tmp_path: Path) -> None:
         ('notify { channel = "ops", title = "t", severity = "loud" }', "severity is one of"),
         ('notify { channel = "ops", title = "t", colour = "red" }', "unknown field 'colour'"),
         ('notify { channel = "ops", title = "t", text = 5 }', "notify: text must be text"),
-        ('notify { channel = "ops", title = "t", text = ("x"):rep(8001) }', "at most 8000 bytes"),
+        ('notify { channel = "ops", title = "t", text = ("x"):rep(4001) }', "at most 4000 characters"),
+        ('notify { channel = "ops", title = "t", text = ("热"):rep(4001) }', "at most 4000 characters"),
+        ('notify { channel = "ops", title = "t", text = "\\xff" }', "at most 4000 characters"),
         ('for n = 1, 65 do notify { channel = "ops", title = "t" } end', "more than 64 actions"),
-        ('for n = 1, 9 do notify { channel = "o", title = "t", text = ("x"):rep(8000) } end', "more than 65536 bytes"),
+        ('for n = 1, 9 do notify { channel = "o", title = "t", text = ("热"):rep(4000) } end', "more than 65536 bytes"),
     ],
 )
 async def test_misuse_is_an_error_at_the_place_of_the_call(tmp_path: Path, call: str, error: str) -> None:
@@ -99,6 +110,21 @@ async def test_notices_wait_for_the_database_behind_their_alarms_and_none_is_los
     assert [notice.title for notice in effects.notices] == ["one"]
     assert refused == [("two", "no channel missing")]
     assert outbox.retries == 2
+
+
+async def test_notices_that_are_refused_whole_are_told_and_do_not_stop_the_outbox() -> None:
+    effects = RecordingEffects()
+    effects.failures = [Rejected("no such tenant")]
+    refused: list[tuple[str, str]] = []
+    outbox = Outbox(effects, 4, 0.02, lambda notice, why: refused.append((notice.title, why)))
+    supervisor = Supervisor(SystemClock())
+    for title in ("one", "two"):
+        await outbox.tell([Notice("default", "rule:r", "ops", title)])
+    supervisor.start("outbox", outbox.run)
+    assert await outbox.drain(10.0)
+    await supervisor.stop()
+    assert refused == [("one", "no such tenant")]
+    assert [notice.title for notice in effects.notices] == ["two"]
 
 
 async def test_a_storm_of_rules_waits_for_the_outbox_and_holds_only_so_much(tmp_path: Path) -> None:
@@ -144,6 +170,8 @@ async def test_a_scene_learns_that_the_database_refused(tmp_path: Path) -> None:
         ("notify('ops', { title = 't', device = 'd' })", "unknown field 'device'"),
         ("notify('ops', { title = 5 })", "title must be text"),
         ("notify('ops', { title = 't', severity = 'loud' })", "severity is one of"),
+        ("notify('ops', { title = 't', text = ('热'):rep(4001) })", "at most 4000 characters"),
+        ("notify('ops', { title = 't', text = '\\xff' })", "at most 4000 characters"),
         ("coroutine.wrap(function() notify('ops', { title = 't' }) end)()", "coroutine of your own"),
     ],
 )

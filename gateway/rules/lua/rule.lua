@@ -124,15 +124,22 @@ env.scene = {
   end,
 }
 
-local TEXT_BYTES <const> = 8000 -- a notification's text; services take little more
+local TEXT_CHARS <const> = 4000 -- a notification's text, as everywhere; services take little more
+
+local function prose(value)
+  if value == nil then return "" end
+  if type(value) ~= "string" or #value > 4 * TEXT_CHARS or (utf8.len(value) or TEXT_CHARS + 1) > TEXT_CHARS then
+    error(format("notify: text must be text of at most %d characters", TEXT_CHARS), 3)
+  end
+  return value
+end
 
 function env.notify(given)
   given = options(given, "notify", { channel = true, title = true, text = true, severity = true })
   local severity = given.severity or "info"
   if not SEVERITIES[severity] then error("notify: severity is one of info, warning, minor, major, critical", 2) end
   local channel, title = word(given.channel, "notify: channel"), word(given.title, "notify: title")
-  local text = word(given.text, "notify: text", "", TEXT_BYTES)
-  act { type = "notify", channel = channel, title = title, text = text, severity = severity }
+  act { type = "notify", channel = channel, title = title, text = prose(given.text), severity = severity }
 end
 
 -- Waits for the plugin: what it gives is at hand in the same call of the rule.

@@ -3,7 +3,7 @@
 local env, bounded, watched, encode, decode, line, max_wait_s, max_args, max_lines, line_room, packed, told = ...
 
 local error, type, next, rawget = error, type, next, rawget
-local format, concat, whole = string.format, table.concat, math.tointeger
+local format, concat, whole, utf8_length = string.format, table.concat, math.tointeger, utf8.len
 local yield, resume, running, status = coroutine.yield, coroutine.resume, coroutine.running, coroutine.status
 
 local about = { description = "" }
@@ -57,6 +57,7 @@ function env.command(device, name, args, timeout)
   return decode(ask("command", "ask", encode(request, max_args, "command")))
 end
 
+local TEXT_CHARS <const> = 4000 -- a notification's text, as everywhere
 local NOTICE <const> = { title = true, text = true, severity = true }
 local SEVERITIES <const> = { info = true, warning = true, minor = true, major = true, critical = true }
 
@@ -69,6 +70,10 @@ function env.notify(channel, given)
     if type(value) ~= "string" then error(format("notify: %s must be text", key), 2) end
   end
   if not given.title then error("notify: title is missing", 2) end
+  local text = given.text or ""
+  if #text > 4 * TEXT_CHARS or (utf8_length(text) or TEXT_CHARS + 1) > TEXT_CHARS then
+    error(format("notify: text must be text of at most %d characters", TEXT_CHARS), 2)
+  end
   if given.severity and not SEVERITIES[given.severity] then
     error("notify: severity is one of info, warning, minor, major, critical", 2)
   end
