@@ -83,8 +83,6 @@ class NotificationsView(Resource):
             link=body.link,
         )
         queued = await self.parts.notifications.send(self.scope, draft)
-        detail = {"channel": queued.channel, "title": queued.title}
-        await self.parts.audit.record(self.scope, "notification.send", "notification", queued.id, detail)
         return _shape(queued)
 
 

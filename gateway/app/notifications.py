@@ -1,4 +1,7 @@
-"""Notification channels that the configuration declares, wired to plugins, the way out and the database."""
+"""Notification channels that the configuration declares, wired to plugins, the way out and the database.
+
+A channel whose code does not even begin is there all the same: blocked, and holding what waits for it.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,26 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
+import structlog
+from typing_extensions import override
+
 from gateway.config import GatewayConfig
 from gateway.core.clock import Clock
-from gateway.core.errors import ConfigError
-from gateway.core.outbound import AiohttpOutbound
+from gateway.core.errors import ConfigError, NotReady
+from gateway.core.outbound import AiohttpOutbound, Outbound
 from gateway.core.plain import nearest, typed
 from gateway.core.tasks import Supervisor
 from gateway.extensions.hookspecs import NotifierKind
 from gateway.notify.channel import Channel
 from gateway.notify.config import ChannelConfig
+from gateway.notify.model import Notification, Notifier
+from gateway.notify.pace import Pace, PacedOutbound
 from gateway.notify.service import NotificationService
 from gateway.storage.database import Database
 from gateway.storage.notifications import SqlNotificationRepository
 from gateway.wasm.plugins import PluginHost
+
+log = structlog.get_logger(__name__)
 
 _NAME_CHARS: Final = 64
 """Longest name of a channel: it is a label of metrics and the name of a supervised part."""
@@ -36,14 +46,16 @@ class Notifications:
         supervisor: Supervisor,
         clock: Clock,
     ) -> None:
-        """Build; nothing is sent yet. Raises ConfigError naming the entry."""
+        """Build; nothing is sent yet. Raises ConfigError naming the entry: what an operator wrote wrongly."""
         self._outbound = AiohttpOutbound(config.outbound)
         rows = SqlNotificationRepository(database)
         channels = []
         for name, plain in config.notify.items():
             kind, settings = read_channel(name, plain, kinds)
-            notifier = kind.make(name, settings, outbound=self._outbound, plugins=plugins, grants=plugins, clock=clock)
-            channels.append(Channel(name, plain["type"], settings, notifier, rows, clock))
+            pace = Pace(settings.rate_per_min)
+            outbound = PacedOutbound(self._outbound, pace, clock)
+            notifier = made(name, kind, settings, outbound, plugins, clock)
+            channels.append(Channel(name, plain["type"], settings, notifier, rows, clock, pace))
         self.service = NotificationService(channels, rows, supervisor, clock)
 
     async def start(self, stack: AsyncExitStack) -> None:
@@ -51,6 +63,36 @@ class Notifications:
         stack.push_async_callback(self._outbound.close)
         stack.push_async_callback(self.service.stop)
         await self.service.start()
+
+
+class LeftOut(Notifier):
+    """In the place of a notifier that could not be made: what waits in its channel waits on."""
+
+    def __init__(self, why: str) -> None:
+        """Say why, to whoever looks at the channel."""
+        self._why = why
+
+    @override
+    async def send(self, notification: Notification) -> None:
+        raise NotReady(self._why)
+
+    @override
+    def problem(self) -> str:
+        return self._why
+
+
+def made(
+    name: str, kind: NotifierKind, settings: ChannelConfig, outbound: Outbound, plugins: PluginHost, clock: Clock
+) -> Notifier:
+    """The notifier of an entry, or what stands in for one where an extension's fails. Raises ConfigError."""
+    try:
+        notifier: Notifier = kind.make(name, settings, outbound=outbound, plugins=plugins, grants=plugins, clock=clock)
+    except ConfigError:
+        raise
+    except Exception as failure:  # wall: a notifier is an extension's code
+        log.error("a channel is blocked: its notifier cannot be made", channel=name, exc_info=failure)
+        return LeftOut(f"the channel's notifier cannot be made: {type(failure).__name__}; see its extension")
+    return notifier
 
 
 def read_channel(

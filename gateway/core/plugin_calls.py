@@ -11,9 +11,12 @@ from typing import Any, Protocol
 class PluginCaller(Protocol):
     """Calls plugins by id."""
 
-    async def call(self, plugin_id: str, args: dict[str, Any], *, timeout_s: float) -> Any:
+    async def call(
+        self, plugin_id: str, args: dict[str, Any], *, timeout_s: float, most_bytes: int | None = None
+    ) -> Any:
         """Hand a plugin plain arguments and return its plain answer; the loop goes on meanwhile.
 
+        most_bytes: what the caller takes of MessagePack; a larger answer is a CodecError.
         Raises NotFound for a plugin that is not there, NotReady for one that does not run now or has no time, and
         CodecError (PluginTrapped included) where it refused the arguments or failed on them.
         """

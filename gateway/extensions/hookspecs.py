@@ -109,7 +109,8 @@ class NotifierKind(msgspec.Struct, frozen=True):
     config: a msgspec struct that extends `gateway.notify.config.ChannelConfig`; its docstring documents its own keys.
     make: called as make(name, config, *, outbound, plugins, grants, clock); gives an object with
         `async send(notification)`, which returns once the service took it or raises, and `problem()`, what an operator
-        must change before anything can be sent, or "". See `gateway.notify.model.Notifier`.
+        must change before anything can be sent, or "": while there is something, what waits is held. See
+        `gateway.notify.model.Notifier`.
     """
 
     config: type[msgspec.Struct]

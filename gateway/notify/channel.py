@@ -6,8 +6,8 @@ The queue is the table: a channel holds no notification in memory but the one it
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -18,34 +18,26 @@ from gateway.core.errors import GatewayError, NotReady, StorageFailed
 from gateway.core.log import safe_text
 from gateway.core.metrics import Sample
 from gateway.notify.config import ChannelConfig
-from gateway.notify.model import ChannelStatus, Notification, NotificationRepository, Notifier, Status, Undelivered
+from gateway.notify.model import (
+    ChannelStatus,
+    Notification,
+    NotificationRepository,
+    Notifier,
+    Status,
+    Undelivered,
+    may_pass,
+)
+from gateway.notify.pace import Pace
 
 log = structlog.get_logger(__name__)
 
 _ERROR_CHARS: Final = 500
-_PACE_S: Final = 60.0
 _MOST_RETRY_AFTER_S: Final = 3600.0
 """Longest wait that a service may ask for; a mistaken one must not silence a channel for days."""
+_LOOK_AGAIN_S: Final = 5.0
+"""Longest time until a channel that was blocked sees that it is not any more."""
 _SAVE_FIRST_S: Final = 0.2
 _SAVE_MOST_S: Final = 10.0
-
-
-class Pace:
-    """At most so many within any minute."""
-
-    def __init__(self, most: int) -> None:
-        """Start with a free minute."""
-        self._times: deque[float] = deque(maxlen=most)
-
-    def wait_s(self, now_s: float) -> float:
-        """Seconds until the next one may go."""
-        if len(self._times) < (self._times.maxlen or 0):
-            return 0.0
-        return max(0.0, self._times[0] + _PACE_S - now_s)
-
-    def note(self, now_s: float) -> None:
-        """One goes now."""
-        self._times.append(now_s)
 
 
 class Channel:
@@ -59,9 +51,10 @@ class Channel:
         notifier: Notifier,
         repository: NotificationRepository,
         clock: Clock,
+        pace: Pace,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """Send nothing yet. `chance` gives numbers from 0 to 1, for the jitter of retries."""
+        """Send nothing yet. `pace`: as the notifier's way out has it. `chance`: numbers from 0 to 1, for the jitter."""
         self.name = name
         self.waiting = 0
         self.refused = 0
@@ -71,13 +64,14 @@ class Channel:
         self._repository = repository
         self._clock = clock
         self._chance = chance
-        self._pace = Pace(config.rate_per_min)
+        self._pace = pace
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
         self._failures = 0
         self._last_error = ""
+        self._held_for = ""
         self._ended: dict[Status, int] = {"sent": 0, "failed": 0, "expired": 0}
         self._retries = 0
 
@@ -88,7 +82,7 @@ class Channel:
 
     def status(self) -> ChannelStatus:
         """How it fares."""
-        problem = self._notifier.problem()
+        problem = problem_of(self._notifier)
         return ChannelStatus(
             name=self.name,
             type=self._kind,
@@ -112,6 +106,8 @@ class Channel:
         yield Sample("gateway_notification_retries_total", "Attempts made again.", "counter", label, self._retries)
         text = "Notifications refused, as the queue was full."
         yield Sample("gateway_notifications_refused_total", text, "counter", label, self.refused)
+        text = "Whether an operator must change something before the channel delivers."
+        yield Sample("gateway_notifications_blocked", text, "gauge", label, bool(problem_of(self._notifier)))
 
     def wake(self) -> None:
         """Something was queued."""
@@ -135,9 +131,13 @@ class Channel:
                 self._idle.set()
             await self._sleep(delay_s)
 
+    def halt(self) -> None:
+        """Begin no further attempt."""
+        self._stopping = True
+
     async def stop(self, within_s: float) -> None:
         """Begin no further attempt, and let the present one end: one that is cut is made again at the next start."""
-        self._stopping = True
+        self.halt()
         try:
             await asyncio.wait_for(self._idle.wait(), within_s)
         except TimeoutError:
@@ -145,17 +145,23 @@ class Channel:
 
     async def _attempt(self, notification: Notification) -> float:
         """Try once and keep what came of it; returns seconds to wait before the next attempt at anything."""
+        problem = self._held(problem_of(self._notifier))
         if self._clock.now_ms() - notification.created_at_ms > self._config.expire_s * 1000:
-            why = notification.last_error or "it waited too long"
-            await self._end(notification, "expired", why)
+            why = problem or notification.last_error or "it waited too long"
+            await self._end(notification, "expired", safe_text(why, _ERROR_CHARS))
             return 0.0
-        self._pace.note(self._clock.monotonic_s())
-        failure = await self._try(notification)
+        if problem:
+            return min(self._config.first_retry_s, _LOOK_AGAIN_S)
+        began_s = self._clock.monotonic_s()
+        outcome = await self._try(notification)
+        if not self._pace.by_request:
+            self._pace.note(began_s)
         notification.attempts += 1
-        if failure is None:
+        if isinstance(outcome, str):
             self._failures, self._last_error = 0, ""
-            await self._end(notification, "sent", "")
+            await self._end(notification, "sent", safe_text(outcome, _ERROR_CHARS))
             return 0.0
+        failure = outcome
         self._last_error = safe_text(str(failure), _ERROR_CHARS)
         if not failure.again:
             await self._end(notification, "failed", self._last_error)
@@ -169,20 +175,37 @@ class Channel:
             await self._save(notification)
         return self._delay_s(failure.retry_after_s or 0.0)
 
-    async def _try(self, notification: Notification) -> Undelivered | None:
+    def _held(self, problem: str) -> str:
+        """Say in the log that a channel is blocked, and that it is not any more; returns the problem."""
+        if problem != self._held_for:
+            if problem:
+                log.error("a channel holds what waits", channel=self.name, problem=problem, waiting=self.waiting)
+            else:
+                log.info("a channel delivers again", channel=self.name)
+            self._held_for = problem
+        return problem
+
+    async def _try(self, notification: Notification) -> Undelivered | str:
+        """Why it was not delivered, or a remark on its delivery, mostly empty."""
         try:
-            await self._notifier.send(notification)
+            async with asyncio.timeout(self._config.timeout_s) as self._pace.limit:
+                remark = await self._notifier.send(notification)
         except Undelivered as failure:
             return failure
+        except TimeoutError:
+            return Undelivered(f"not delivered within {self._config.timeout_s:g} s; see `timeout_s`", again=True)
         except GatewayError as failure:
-            return Undelivered(str(failure), again=isinstance(failure, NotReady))
+            return Undelivered(str(failure), again=may_pass(failure))
         except Exception as failure:  # wall: an extension's notifier is foreign code
             log.error("notifier failed", channel=self.name, exc_info=failure)
             return Undelivered(f"the channel's code failed: {type(failure).__name__}", again=True)
-        return None
+        finally:
+            self._pace.limit = None
+        return remark if isinstance(remark, str) else ""
 
     def _delay_s(self, asked_s: float) -> float:
         config = self._config
+        asked_s = 0.0 if math.isnan(asked_s) else asked_s
         delay_s = min(config.most_retry_s, config.first_retry_s * 2.0 ** min(self._failures - 1, 30))
         return max(min(asked_s, _MOST_RETRY_AFTER_S), delay_s * (0.5 + self._chance() / 2))
 
@@ -211,3 +234,11 @@ class Channel:
     async def _sleep(self, seconds: float) -> None:
         if seconds > 0:
             await asyncio.sleep(seconds)
+
+
+def problem_of(notifier: Notifier) -> str:
+    """What an operator must change before a notifier can deliver, in one line; empty where nothing is known."""
+    try:
+        return safe_text(str(notifier.problem() or ""), _ERROR_CHARS)
+    except Exception as failure:  # noqa: BLE001 - wall: an extension's notifier is foreign code
+        return f"the channel's code failed: {type(failure).__name__}; see its extension"

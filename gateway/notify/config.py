@@ -15,11 +15,12 @@ class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     queue: notifications that may wait; over it a further one is refused (policy: reject) and counted, so that a storm
         of rules neither fills the database nor holds alarms up.
-    rate_per_min: attempts within any 60 s; robots of chat services block for minutes who sends more than 20.
+    rate_per_min: requests within any 60 s (attempts, of a channel that makes none through the gateway); robots of chat
+        services block for minutes who sends more than 20.
     attempts: attempts at one notification before it is given up as failed.
     first_retry_s, most_retry_s: wait after a failure, doubled from the first to the most, less up to half by chance.
     expire_s: a notification that waited for so long is not delivered any more.
-    timeout_s: of one attempt.
+    timeout_s: of one attempt; what the pace holds back does not count.
     """
 
     queue: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 500

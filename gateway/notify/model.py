@@ -6,7 +6,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from gateway.core.errors import Rejected
+from gateway.core.errors import ConfigError, GatewayError, NotFound, NotReady, PluginTrapped, Rejected
 from gateway.core.flow import Severity
 from gateway.core.scope import Scope
 from gateway.things.ports import Page, PageRequest
@@ -39,7 +39,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 class Notification(msgspec.Struct, kw_only=True):
     """One notification. Ids grow in the order of asking.
 
-    attempts: those that ended. last_error: why the last one failed, for people.
+    attempts: those that ended. last_error: why the last one failed, for people; of one that was sent, what is not
+        known about it.
     """
 
     id: str
@@ -97,13 +98,18 @@ class Undelivered(Exception):
         self.retry_after_s = retry_after_s
 
 
+def may_pass(failure: GatewayError) -> bool:
+    """Whether another attempt may succeed: later, or once an operator changed what the failure names."""
+    return isinstance(failure, NotReady | ConfigError | NotFound | PluginTrapped)
+
+
 class Notifier(Protocol):
     """Delivers over one channel; what `make` of a `NotifierKind` gives."""
 
-    async def send(self, notification: Notification) -> None:
-        """Deliver; returning means that the service took it.
+    async def send(self, notification: Notification) -> str | None:
+        """Deliver; returning means that the service took it. A text is a remark on that, and kept as the last error.
 
-        Raises Undelivered; NotReady counts as one that may succeed later, any other error as one that never will.
+        Raises Undelivered; for any other error `may_pass` says whether it is tried again. Cancelled after `timeout_s`.
         """
         ...
 
@@ -115,8 +121,10 @@ class Notifier(Protocol):
 class NotificationRepository(Protocol):
     """Rows of notifications."""
 
-    async def add_notifications(self, scope: Scope, notifications: list[Notification]) -> None:
-        """Insert all or none; durable when it returns."""
+    async def add_notifications(
+        self, scope: Scope, notifications: list[Notification], *, audited: bool = False
+    ) -> None:
+        """Insert all or none, `audited` with an entry for each in the audit log; durable when it returns."""
         ...
 
     async def save_notification(self, notification: Notification) -> None:

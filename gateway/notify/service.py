@@ -5,6 +5,7 @@ Knows channels by name, and no way of delivering.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -60,10 +61,10 @@ class NotificationService:
             self._supervisor.start(f"notify-{name}", channel.run)
 
     async def stop(self) -> None:
-        """Let attempts under way end, within bounds; what waits stays for the next start."""
-        for name, channel in self._channels.items():
-            await channel.stop(_STOP_S)
-            await self._supervisor.stop_part(f"notify-{name}")
+        """Let attempts under way end, all within the same bounds; what waits stays for the next start."""
+        for channel in self._channels.values():
+            channel.halt()
+        await asyncio.gather(*(self._stop(channel) for channel in self._channels.values()))
 
     def channels(self) -> list[ChannelStatus]:
         """Every channel and how it fares, by name."""
@@ -75,16 +76,18 @@ class NotificationService:
             yield from channel.samples()
 
     async def send(self, scope: Scope, draft: Draft) -> Notification:
-        """Queue a notification; durable when it returns.
+        """Queue a notification of a person, who stands in the audit log with it; durable when it returns.
 
         Raises NotFound for the channel, Rejected naming a field, Conflict while the channel's queue is full.
         """
-        (outcome,) = await self.send_all(scope, [draft])
+        (outcome,) = await self.send_all(scope, [draft], audited=True)
         if isinstance(outcome, GatewayError):
             raise outcome
         return outcome
 
-    async def send_all(self, scope: Scope, drafts: Sequence[Draft]) -> list[Notification | GatewayError]:
+    async def send_all(
+        self, scope: Scope, drafts: Sequence[Draft], *, audited: bool = False
+    ) -> list[Notification | GatewayError]:
         """Queue what can be queued in one transaction, and say of each what became of it, in order.
 
         Raises StorageFailed or NotReady with nothing queued.
@@ -94,7 +97,7 @@ class NotificationService:
         if not taken:
             return outcomes
         try:
-            await self._repository.add_notifications(scope, taken)
+            await self._repository.add_notifications(scope, taken, audited=audited)
         except BaseException:
             for notification in taken:
                 self._channels[notification.channel].waiting -= 1
@@ -110,6 +113,10 @@ class NotificationService:
     async def list(self, scope: Scope, which: NotificationFilter, page: PageRequest) -> Page[Notification]:
         """Notifications of the tenant, newest first."""
         return await self._repository.list_notifications(scope, which, page)
+
+    async def _stop(self, channel: Channel) -> None:
+        await channel.stop(_STOP_S)
+        await self._supervisor.stop_part(f"notify-{channel.name}")
 
     def _taken(self, scope: Scope, draft: Draft) -> Notification | GatewayError:
         """A notification that has a place in its channel's queue from now on, or why it has none."""

@@ -13,15 +13,17 @@ from msgspec.structs import replace
 from gateway.api.config import HttpConfig
 from gateway.api.server import tls_context
 from gateway.app.listeners import Entry, read_entry
-from gateway.app.notifications import read_channel
+from gateway.app.notifications import made, read_channel
 from gateway.app.products import declared_products
 from gateway.app.sinks import read_sink
 from gateway.config import GatewayConfig, Loaded
 from gateway.core.clock import SystemClock
 from gateway.core.errors import ConfigError, GatewayError
+from gateway.core.outbound import AiohttpOutbound
 from gateway.extensions.discovery import extension_manager, listener_kinds, notifier_kinds, sink_kinds
 from gateway.framing.spec import FramingSpec
 from gateway.listeners.tls import TlsConfig, server_context
+from gateway.notify.channel import problem_of
 from gateway.rules.check import check_rules, check_scenes
 from gateway.things.model import Product
 from gateway.wasm.area import PluginArea
@@ -70,6 +72,7 @@ def _findings(loaded: Loaded) -> Iterator[Finding]:
         for product in products.values():
             yield _product(product, plugins, frozenset(config.stages))
         yield from _edges(config, _framing_of(products, plugins))
+        yield from _channels(config, plugins)
     finally:
         plugins.close()
     rules = replace(config.rules, directory=str(loaded.path(config.rules.directory)))
@@ -90,18 +93,29 @@ def _edges(config: GatewayConfig, framing_of: Callable[[str], FramingSpec | None
             yield _listener(name, read_entry(name, entry, kinds, framing_of))
         except GatewayError as failure:
             yield Finding(ok=False, what=f"listener {name}", detail=str(failure))
-    for name, entry in config.notify.items():
-        try:
-            read_channel(name, entry, notifier_kinds(extensions))
-            yield Finding(ok=True, what=f"channel {name}")
-        except GatewayError as failure:
-            yield Finding(ok=False, what=f"channel {name}", detail=str(failure))
     for name, entry in config.sinks.items():
         try:
             read_sink(name, entry, sink_kinds(extensions))
             yield Finding(ok=True, what=f"sink {name}")
         except GatewayError as failure:
             yield Finding(ok=False, what=f"sink {name}", detail=str(failure))
+
+
+def _channels(config: GatewayConfig, plugins: PluginHost) -> Iterator[Finding]:
+    """Whether each could deliver as things stand: its plugin, its grant, its hosts."""
+    try:
+        outbound = AiohttpOutbound(config.outbound)
+    except ConfigError as failure:
+        yield Finding(ok=False, what="outbound", detail=str(failure))
+        return
+    kinds = notifier_kinds(extension_manager())
+    for name, entry in config.notify.items():
+        try:
+            kind, settings = read_channel(name, entry, kinds)
+            problem = problem_of(made(name, kind, settings, outbound, plugins, SystemClock()))
+        except GatewayError as failure:
+            problem = str(failure)
+        yield Finding(ok=not problem, what=f"channel {name}", detail=problem)
 
 
 def _address(section: str, host: str) -> Finding:

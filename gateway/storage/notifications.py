@@ -26,7 +26,9 @@ class SqlNotificationRepository(NotificationRepository):
         self._database = database
 
     @override
-    async def add_notifications(self, scope: Scope, notifications: list[Notification]) -> None:
+    async def add_notifications(
+        self, scope: Scope, notifications: list[Notification], *, audited: bool = False
+    ) -> None:
         rows = [owned_row(scope, notification) for notification in notifications]
         async with self._database.write(scope) as transaction:
             try:
@@ -35,6 +37,9 @@ class SqlNotificationRepository(NotificationRepository):
                 if is_unique_violation(failure):
                     raise Conflict("a notification of that id exists already") from failure
                 raise
+            for sent in notifications if audited else ():
+                what = {"channel": sent.channel, "title": sent.title}
+                await transaction.audit("notification.send", "notification", sent.id, None, what)
 
     @override
     async def save_notification(self, notification: Notification) -> None:

@@ -13,6 +13,7 @@ from gateway.core.errors import StorageFailed
 from gateway.notify.channel import Channel
 from gateway.notify.config import PluginChannelConfig
 from gateway.notify.model import Undelivered
+from gateway.notify.pace import Pace
 from gateway.notify.plugin import PluginNotifier
 
 
@@ -96,7 +97,7 @@ async def test_channels_show_their_state_and_no_secret(api: ApiBench) -> None:
         "ops", config, outbound=RecordingOutbound(), plugins=plugins, grants=plugins, clock=api.identity.clock
     )
     room = api.notify
-    room.service._channels["chat"] = Channel("chat", "plugin", config, notifier, room.rows, room.clock)
+    room.service._channels["chat"] = Channel("chat", "plugin", config, notifier, room.rows, room.clock, Pace(20))
     plugins.grants["chat"] = frozenset()
     shown = (await api.call("GET", "/notifications/channels", expect=200))["data"]["items"]
     assert [one["name"] for one in shown] == ["chat", "ops"]

@@ -253,7 +253,9 @@ class ApiBench:
         alarm_rows = MemoryAlarms(self.store) if database is None else SqlAlarmRepository(database)
         self.alarms = AlarmService(alarm_rows, self.bus)
         self.plugins: Any = FakePlugins() if plugins is None else plugins(self.catalog)
-        note_rows = MemoryNotifications() if database is None else SqlNotificationRepository(database)
+        note_rows = (
+            MemoryNotifications(self.identity.audit) if database is None else SqlNotificationRepository(database)
+        )
         self.notify = NotifyRoom(note_rows, self.identity.clock)
         self.reports = ReportRoom(self.identity.clock, self.catalog)
         self.sample_list: list[Sample] = []

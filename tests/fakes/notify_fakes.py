@@ -15,9 +15,11 @@ from gateway.core.outbound import Method, Outbound, Reply
 from gateway.core.plugin_calls import PluginCaller, PluginGrants
 from gateway.core.scope import Scope
 from gateway.core.tasks import Backoff, Supervisor
+from gateway.identity.model import AuditRepository
 from gateway.notify.channel import Channel
 from gateway.notify.config import ChannelConfig
 from gateway.notify.model import Notification, NotificationFilter, NotificationRepository, Notifier
+from gateway.notify.pace import Pace
 from gateway.notify.service import NotificationService
 from gateway.things.ports import Page, PageRequest
 
@@ -28,7 +30,8 @@ QUICK = {"first_retry_s": 0.001, "most_retry_s": 0.004, "rate_per_min": 60_000}
 class MemoryNotifications(NotificationRepository):
     """Rows in memory. `failures` are raised by the next writes, one each."""
 
-    def __init__(self) -> None:
+    def __init__(self, audit: AuditRepository | None = None) -> None:
+        self.audit = audit
         self.rows: dict[tuple[str, str], Notification] = {}
         self.failures: list[GatewayError] = []
 
@@ -37,7 +40,9 @@ class MemoryNotifications(NotificationRepository):
             raise self.failures.pop(0)
 
     @override
-    async def add_notifications(self, scope: Scope, notifications: list[Notification]) -> None:
+    async def add_notifications(
+        self, scope: Scope, notifications: list[Notification], *, audited: bool = False
+    ) -> None:
         self._write()
         for notification in notifications:
             if notification.tenant_id != scope.tenant_id:
@@ -46,6 +51,9 @@ class MemoryNotifications(NotificationRepository):
                 raise Conflict("a notification of that id exists already")
         for notification in notifications:
             self.rows[notification.tenant_id, notification.id] = copied(notification)
+            if audited and self.audit is not None:
+                what = {"channel": notification.channel, "title": notification.title}
+                await self.audit.record(scope, "notification.send", "notification", notification.id, what)
 
     @override
     async def save_notification(self, notification: Notification) -> None:
@@ -98,24 +106,25 @@ class MemoryNotifications(NotificationRepository):
 
 
 class FakeNotifier(Notifier):
-    """Remembers what it delivered. `outcomes` are raised by the next attempts, one each; None delivers."""
+    """Remembers what it delivered. `outcomes` of the next attempts, one each: an error is raised, a text a remark."""
 
     def __init__(self) -> None:
         self.sent: list[Notification] = []
         self.attempts = 0
-        self.outcomes: list[Exception | None] = []
+        self.outcomes: list[Exception | str | None] = []
         self.blocked = ""
         self.hold = asyncio.Event()
         self.hold.set()
 
     @override
-    async def send(self, notification: Notification) -> None:
+    async def send(self, notification: Notification) -> str | None:
         self.attempts += 1
         await self.hold.wait()
         outcome = self.outcomes.pop(0) if self.outcomes else None
-        if outcome is not None:
+        if isinstance(outcome, Exception):
             raise outcome
         self.sent.append(copied(notification))
+        return outcome
 
     @override
     def problem(self) -> str:
@@ -135,7 +144,8 @@ class NotifyRoom:
         self.supervisor = Supervisor(self.clock, Backoff(0.001, 0.01))
         self.notifier = FakeNotifier()
         settings = ChannelConfig(**(QUICK | config))
-        self.channel = Channel("ops", "fake", settings, self.notifier, self.rows, self.clock, lambda: 1.0)
+        self.pace = Pace(settings.rate_per_min)
+        self.channel = Channel("ops", "fake", settings, self.notifier, self.rows, self.clock, self.pace, lambda: 1.0)
         self.service = NotificationService([self.channel], self.rows, self.supervisor, self.clock)
 
     async def __aenter__(self) -> Self:
@@ -161,12 +171,16 @@ class ScriptedPlugins(PluginCaller, PluginGrants):
         self.plugins = plugins
         self.grants = dict.fromkeys(plugins, frozenset({"emit"}))
         self.asked: list[dict[str, Any]] = []
+        self.most_bytes: list[int | None] = []
 
     @override
-    async def call(self, plugin_id: str, args: dict[str, Any], *, timeout_s: float) -> Any:
+    async def call(
+        self, plugin_id: str, args: dict[str, Any], *, timeout_s: float, most_bytes: int | None = None
+    ) -> Any:
         if plugin_id not in self.plugins:
             raise NotFound(f"no plugin {plugin_id!r}")
         self.asked.append(args)
+        self.most_bytes.append(most_bytes)
         return self.plugins[plugin_id](args)
 
     @override

@@ -60,6 +60,7 @@ def over_database(database: Database, clock: FakeClock) -> Rooms:
 
 def in_memory(clock: FakeClock) -> Rooms:
     store = memory.MemoryStore(clock)
+    audit = memory.MemoryAudit(store)
     return Rooms(
         clock,
         memory.MemoryProducts(store),
@@ -69,6 +70,6 @@ def in_memory(clock: FakeClock) -> Rooms:
         memory.MemoryScenes(store),
         memory.MemoryUsers(store),
         memory.MemoryTokens(),
-        memory.MemoryAudit(store),
-        notify_fakes.MemoryNotifications(),
+        audit,
+        notify_fakes.MemoryNotifications(audit),
     )

@@ -10,8 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import Rejected
-from gateway.notify.actions import ACTIONS, BODY_BYTES, FIELDS, HEADER_BYTES, Request, requests_of, verdict_of
-from gateway.notify.expressions import Secrets
+from gateway.notify.actions import (
+    ACTIONS,
+    BODY_BYTES,
+    FIELDS,
+    HEADER_BYTES,
+    QUERY_BYTES,
+    URL_CHARS,
+    Request,
+    requests_of,
+    verdict_of,
+)
+from gateway.notify.expressions import EXPRESSIONS, Secrets
 
 SECRETS = Secrets({"url": "https://h.example/send?token=a%2Bb", "key": "k", "crlf": "a\r\nHost: evil"})
 
@@ -79,12 +89,28 @@ def test_a_query_goes_before_the_fragment_and_after_a_path() -> None:
         (asked(body="x" * (BODY_BYTES + 1)), "body of more than"),
         (asked(json="x" * BODY_BYTES), "body of more than"),
         (asked(json={None: 1}), "no JSON"),
+        (asked(query={"a": "x" * QUERY_BYTES}), "parameters of more than 4096 bytes"),
+        (asked(query={"x" * QUERY_BYTES: "a"}), "parameters of more than 4096 bytes"),
     ],
 )
 def test_what_a_plugin_may_not_ask_is_refused_with_its_reason(answer: Any, reason: str) -> None:
     with pytest.raises(Rejected, match=reason) as refusal:
         requests_of(answer, SECRETS)
     assert "evil" not in str(refusal.value) or "Host" not in str(refusal.value)
+
+
+def test_a_url_is_only_so_long() -> None:
+    secrets = Secrets({"url": "https://h.example/" + "x" * URL_CHARS})
+    with pytest.raises(Rejected, match="more than 16384 characters"):
+        requests_of(asked(), secrets)
+
+
+def test_the_bounds_of_expressions_hold_for_all_actions_together() -> None:
+    ref = {"$secret": "key"}
+    fits = [{"http": {"url_ref": "url", "json": [ref] * (EXPRESSIONS // 2)}}] * 2
+    assert len(requests_of({"actions": fits}, SECRETS)) == 2
+    with pytest.raises(Rejected, match="more than 64 expressions"):
+        requests_of({"actions": [*fits, {"http": {"url_ref": "url", "query": {"q": ref}}}]}, SECRETS)
 
 
 any_answer = st.recursive(
@@ -123,3 +149,9 @@ def test_a_verdict_needs_ok() -> None:
     for wrong in ({}, {"ok": 1}, {"ok": True, "fine": 1}, None):
         with pytest.raises(Rejected):
             verdict_of(wrong)
+
+
+@pytest.mark.parametrize("wait", [float("nan"), float("inf"), float("-inf"), -1, -0.5, 1e300])
+def test_a_wait_that_is_none_is_refused(wait: float) -> None:
+    with pytest.raises(Rejected, match="retry_after_s"):
+        verdict_of({"ok": False, "retry_after_s": wait})

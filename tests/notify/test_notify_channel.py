@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import structlog
-from fakes.notify_fakes import MemoryNotifications, NotifyRoom
+from fakes.notify_fakes import MemoryNotifications, NotifyRoom, RecordingOutbound
 from fakes.rules_fakes import SetClock, until
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,12 +19,14 @@ from gateway.core.errors import (
     Conflict,
     NotFound,
     NotReady,
+    PluginTrapped,
     Rejected,
     StorageFailed,
 )
 from gateway.core.scope import Scope, system_scope
-from gateway.notify.channel import Pace
 from gateway.notify.model import Draft, Notification, NotificationFilter, Undelivered, check_draft
+from gateway.notify.pace import Pace, PacedOutbound
+from gateway.notify.service import NotificationService
 from gateway.things.ports import PageRequest
 
 SCOPE = system_scope("ann")
@@ -78,8 +80,6 @@ async def test_a_failure_that_may_pass_is_tried_again_and_keeps_the_order() -> N
     [
         Undelivered("errcode 310000", again=False),
         Rejected("no URL"),
-        ConfigError("not on the list"),
-        NotFound("no plugin"),
         CodecError(7, "bad arguments"),
     ],
 )
@@ -93,6 +93,106 @@ async def test_a_failure_that_will_not_pass_is_final_kept_and_lets_the_next_thro
     kept = row(room.rows, bad)
     assert (kept.status, kept.attempts, kept.last_error) == ("failed", 1, str(failure))
     assert kept.ended_at_ms is not None
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [ConfigError("not on the list"), NotFound("no plugin"), PluginTrapped(0, "trap"), NotReady("it starts")],
+)
+async def test_a_failure_that_an_operator_can_mend_is_not_final(failure: Exception) -> None:
+    async with NotifyRoom() as room:
+        room.notifier.outcomes = [failure]
+        one = await room.service.send(SCOPE, draft("one"))
+        await until(lambda: row(room.rows, one).status == "sent")
+    assert row(room.rows, one).attempts == 2
+
+
+async def test_a_blocked_channel_holds_what_waits_costs_no_attempt_and_delivers_once_it_is_not(quiet: Any) -> None:
+    room = NotifyRoom(attempts=1)
+    looked = iter(range(1000))
+    room.notifier.problem = lambda: "grant it" if next(looked) < 20 else ""  # type: ignore[method-assign]
+    async with room:
+        one = await room.service.send(SCOPE, draft("one"))
+        two = await room.service.send(SCOPE, draft("two"))
+        await until(lambda: row(room.rows, two).status == "sent")
+    assert room.notifier.titles == ["one", "two"]
+    assert row(room.rows, one).attempts == 1
+    assert [line["event"] for line in quiet] == ["a channel holds what waits", "a channel delivers again"]
+
+
+async def test_what_a_blocked_channel_held_too_long_expires_with_the_reason() -> None:
+    clock = SetClock()
+    room = NotifyRoom(clock=clock, expire_s=60.0)
+    room.notifier.blocked = "grant it"
+    async with room:
+        old = await room.service.send(SCOPE, draft("old"))
+        clock.at_ms += 60_001
+        await until(lambda: row(room.rows, old).status == "expired")
+    assert (row(room.rows, old).attempts, row(room.rows, old).last_error) == (0, "grant it")
+    assert room.notifier.attempts == 0
+
+
+async def test_a_problem_that_cannot_be_told_blocks_the_channel_and_breaks_nothing() -> None:
+    def broken() -> str:
+        raise ZeroDivisionError("a canary")
+
+    async with NotifyRoom() as room:
+        room.notifier.problem = broken  # type: ignore[method-assign]
+        status = room.service.channels()[0]
+        assert (status.state, status.detail) == (
+            "blocked",
+            "the channel's code failed: ZeroDivisionError; see its extension",
+        )
+        assert room.figure("gateway_notifications_blocked") == 1
+        one = await room.service.send(SCOPE, draft("one"))
+        room.notifier.problem = lambda: None  # type: ignore[method-assign, assignment, return-value]
+        await until(lambda: row(room.rows, one).status == "sent")
+        assert room.figure("gateway_notifications_blocked") == 0
+
+
+async def test_an_attempt_that_hangs_is_ended_and_made_again_whatever_kind_it_is() -> None:
+    async with NotifyRoom(timeout_s=0.02) as room:
+        room.notifier.hold.clear()
+        one = await room.service.send(SCOPE, draft("one"))
+        await until(lambda: row(room.rows, one).attempts)
+        assert row(room.rows, one).last_error == "not delivered within 0.02 s; see `timeout_s`"
+        room.notifier.hold.set()
+        await until(lambda: row(room.rows, one).status == "sent")
+
+
+async def test_a_remark_on_what_was_sent_is_kept() -> None:
+    async with NotifyRoom() as room:
+        room.notifier.outcomes = ["verdict unknown"]
+        one = await room.service.send(SCOPE, draft("one"))
+        await until(lambda: row(room.rows, one).status == "sent")
+    assert row(room.rows, one).last_error == "verdict unknown"
+
+
+async def test_a_stop_ends_all_channels_at_once_and_none_begins_meanwhile() -> None:
+    rooms = [NotifyRoom(), NotifyRoom()]
+    first, second = rooms[0].channel, rooms[1].channel
+    second.name = "other"
+    service = NotificationService([first, second], rooms[0].rows, rooms[0].supervisor, rooms[0].clock)
+    second._repository = rooms[0].rows
+    for room in rooms:
+        room.notifier.hold.clear()
+    await service.start()
+    for name in ("ops", "other"):
+        for title in ("one", "two"):
+            await service.send(SCOPE, draft(title, channel=name))
+    await until(lambda: all(room.notifier.attempts == 1 for room in rooms))
+
+    async def let_end() -> None:
+        await until(lambda: second._stopping)
+        assert first._stopping
+        # The second ends first: were they stopped one after the other, it would begin its next meanwhile.
+        rooms[1].notifier.hold.set()
+        await until(lambda: rooms[1].notifier.titles == ["one"])
+        rooms[0].notifier.hold.set()
+
+    await asyncio.gather(service.stop(), let_end())
+    await rooms[0].supervisor.stop()
+    assert [room.notifier.titles for room in rooms] == [["one"], ["one"]]
 
 
 async def test_a_notification_is_given_up_after_so_many_attempts_with_its_last_error() -> None:
@@ -259,6 +359,8 @@ async def test_a_service_that_asks_to_wait_is_obeyed_within_reason() -> None:
     assert room.channel._delay_s(0.0) == 1.0
     assert room.channel._delay_s(30.0) == 30.0
     assert room.channel._delay_s(10.0**9) == 3600.0
+    assert room.channel._delay_s(float("inf")) == 3600.0
+    assert room.channel._delay_s(float("nan")) == room.channel._delay_s(-5.0) == 1.0
     room.channel._failures = 3
     assert room.channel._delay_s(0.0) == 4.0
     room.channel._failures = 10_000
@@ -305,3 +407,48 @@ async def test_the_pace_holds_the_next_attempt_back() -> None:
         await asyncio.sleep(0.05)
         assert room.notifier.titles == ["a", "b"]
         assert room.channel.waiting == 1
+
+
+class Sleepless(Clock):
+    """Time that stands still until somebody sets it."""
+
+    s = 0.0
+
+    def now_ms(self) -> int:
+        return 0
+
+    def monotonic_s(self) -> float:
+        return self.s
+
+
+async def test_the_pace_counts_requests_and_not_attempts() -> None:
+    clock, pace, inner = Sleepless(), Pace(3), RecordingOutbound()
+    outbound = PacedOutbound(inner, pace, clock)
+    for _ in range(3):
+        assert pace.wait_s(clock.s) == 0
+        await outbound.request("GET", "https://h.example/")
+    assert len(inner.requests) == 3
+    assert pace.wait_s(clock.s) == 60
+
+
+async def test_an_attempt_without_a_request_costs_no_pace_once_requests_are_counted() -> None:
+    async with NotifyRoom(rate_per_min=2) as room:
+        room.pace.by_request = True
+        for title in ("a", "b", "c"):
+            await room.service.send(SCOPE, draft(title))
+        await until(lambda: room.notifier.titles == ["a", "b", "c"])
+
+
+async def test_what_the_pace_holds_back_is_not_the_attempts_time() -> None:
+    clock, pace, inner = Sleepless(), Pace(1), RecordingOutbound()
+    pace.note(clock.s - 59.95)
+
+    async def pass_on(ends_at: float) -> None:
+        await until(lambda: (limit.when() or 0.0) > ends_at)
+        clock.s += 1.0
+
+    async with asyncio.timeout(30) as limit:
+        pace.limit, ends_at = limit, limit.when() or 0.0
+        await asyncio.gather(PacedOutbound(inner, pace, clock).request("GET", "https://h.example/"), pass_on(ends_at))
+    assert len(inner.requests) == 1
+    assert limit.when() == pytest.approx(ends_at + 0.05)

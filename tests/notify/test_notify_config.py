@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from fakes.guests_calls import put_caller
 
 from gateway.app.notifications import read_channel
 from gateway.config import Loaded, load
 from gateway.core.errors import ConfigError
 from gateway.extensions.discovery import extension_manager, notifier_kinds
 from gateway.extensions.hookspecs import NotifierKind
-from gateway.operations.check import check_all
+from gateway.operations.check import Finding, check_all
 
 CANARY = "canary-0123456789"
 KINDS = notifier_kinds(extension_manager([]))
@@ -90,11 +91,53 @@ def test_an_extensions_kind_without_a_channels_configuration_is_refused() -> Non
         read_channel("ops", {"type": "odd"}, {"odd": NotifierKind(Strange, Strange)})
 
 
-def test_gateway_check_looks_at_channels(tmp_path: Path) -> None:
-    read = loaded(
-        tmp_path, '[plugins]\ndirs = []\n[notify.good]\ntype = "plugin"\nplugin = "x"\n[notify.bad]\ntype = "x"'
-    )
-    found = {finding.what: finding for finding in check_all(read)}
-    assert found["channel good"].ok
+CHANNELS = """
+[plugins]
+dirs = ["plugins"]
+{more}
+[notify.ops]
+type = "plugin"
+plugin = "chat"
+[notify.ops.secrets]
+url = {{ env = "HOOK" }}
+[notify.bad]
+type = "x"
+"""
+
+
+def checked(folder: Path, more: str) -> dict[str, Finding]:
+    read = loaded(folder, CHANNELS.format(more=more), HOOK=f"https://h.example/{CANARY}")
+    return {finding.what: finding for finding in check_all(read)}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ('[wasm.grants]\nchat = ["emit"]\n[outbound]\nallow = ["h.example"]', ""),
+        ('[wasm.grants]\nchat = ["emit"]', 'add "h.example" to [outbound] allow'),
+        ('[wasm.grants]\nchat = []\n[outbound]\nallow = ["h.example"]', "[wasm.grants] chat"),
+    ],
+)
+def test_gateway_check_says_what_a_channel_lacks(tmp_path: Path, more: str, words: str) -> None:
+    folder = put_caller(tmp_path / "plugins", "chat", kind="notify")
+    with (folder / "plugin.toml").open("a") as manifest:
+        manifest.write("[caps]\nemit = true\n")
+    found = checked(tmp_path, more)
+    assert found["channel ops"].ok == (not words)
+    assert words in found["channel ops"].detail
+    assert CANARY not in str(found)
     assert not found["channel bad"].ok
     assert "notify.bad" in found["channel bad"].detail
+
+
+def test_gateway_check_says_that_a_channels_plugin_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    finding = checked(tmp_path, "")["channel ops"]
+    assert (finding.ok, "no plugin 'chat'" in finding.detail) == (False, True)
+
+
+def test_gateway_check_reads_the_list_of_hosts(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    for host in ("https://h.example", "169.254.169.254"):
+        finding = checked(tmp_path, f'[outbound]\nallow = ["{host}"]')["outbound"]
+        assert (finding.ok, host in finding.detail) == (False, True)

@@ -13,11 +13,16 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import Rejected
 from gateway.notify.config import PluginChannelConfig
-from gateway.notify.expressions import DEPTH, PARTS, Secrets, resolve
+from gateway.notify.expressions import DEPTH, EXPRESSIONS, FILLED_BYTES, PARTS, VALUES, Filling, Secrets
 
 SECRETS = Secrets({"key": "s3cret-of-the-robot", "url": "https://h.example/hook/tok-0123456789ab?a=short"})
 REF = {"$secret": "key"}
 KEY = "s3cret-of-the-robot"
+
+
+def resolve(value: Any, secrets: Secrets) -> Any:
+    return Filling(secrets).resolve(value)
+
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=9),
@@ -89,6 +94,45 @@ def test_values_are_nested_only_so_deep() -> None:
         resolve([value], SECRETS)
 
 
+@pytest.mark.parametrize(
+    ("bomb", "reason"),
+    [
+        ([REF] * (EXPRESSIONS + 1), "more than 64 expressions"),
+        ([{"$hmac_sha256": {"key": []}}] * (EXPRESSIONS + 1), "more than 64 expressions"),
+        ([{"$hmac_sha256": {"key": [REF] * 16}}] * 4, "more than 64 expressions"),
+        ({"$hmac_sha256": {"key": ["x" * (FILLED_BYTES + 1)]}}, "more than 1048576 bytes"),
+        ([{"$hmac_sha256": {"key": [], "data": ["x" * (FILLED_BYTES // 32)]}}] * 33, "more than 1048576 bytes"),
+        ([None] * VALUES, "more than 10000 values"),
+        ({str(number): {} for number in range(VALUES)}, "more than 10000 values"),
+    ],
+)
+def test_an_answer_full_of_expressions_is_refused_before_it_costs_anything(bomb: Any, reason: str) -> None:
+    with pytest.raises(Rejected, match=reason):
+        resolve(bomb, SECRETS)
+
+
+def test_the_bounds_of_expressions_hold_for_a_whole_answer_and_at_their_edge() -> None:
+    filling = Filling(SECRETS)
+    assert filling.resolve([REF] * EXPRESSIONS) == [KEY] * EXPRESSIONS
+    with pytest.raises(Rejected, match="expressions"):
+        filling.resolve(REF)
+    assert len(resolve([None] * (VALUES - 1), SECRETS)) == VALUES - 1
+    assert resolve({"$hmac_sha256": {"key": [], "data": ["x" * FILLED_BYTES]}}, SECRETS)
+
+
+def test_long_secrets_are_counted_by_what_they_become() -> None:
+    long = Secrets({"key": "x" * 8192 * 4})
+    assert resolve([REF] * 32, long)
+    with pytest.raises(Rejected, match="fill in more than"):
+        resolve([REF] * 33, long)
+
+
+def test_a_secret_that_is_no_text_is_refused_with_its_reason() -> None:
+    for asked in (REF, {"$hmac_sha256": {"key": [REF]}}):
+        with pytest.raises(Rejected, match="no UTF-8"):
+            resolve(asked, Secrets({"key": "a\udcffb"}))
+
+
 @given(json_values)
 def test_any_value_comes_back_as_it_was_or_is_refused(value: Any) -> None:
     try:
@@ -113,8 +157,48 @@ def test_a_text_that_echoes_a_secret_is_blanked(text: str) -> None:
         assert secret not in shown
 
 
+@pytest.mark.parametrize(
+    ("secret", "told"),
+    [
+        ("https://h.example/T0A1/b%2Fc%3Dtok", "b/c=tok"),
+        ("https://h.example/x/a+b c-token", "a+b%20c-token"),
+        ("https://h.example/x?key=a%2Fb%2Bc", "a/b+c"),
+        ("https://h.example/x?key=a%2Fb%2Bc", "a%2fb%2bc"),
+        ("https://h.example/x?key=ab12", "ab12"),
+        ("https://h.example/x?a=1&key=wxyz&b=2", "wxyz"),
+        ("https://h.example/hooks/s3cr", "s3cr"),
+        ("https://h.example/hooks/B01234/x", "B01234"),
+        ('pass"word\\n', 'pass\\"word\\\\n'),
+        ("geheim-ü", "geheim-\\u00fc"),
+        ("a/b/c/d", "a\\/b\\/c\\/d"),
+        ("a&b=c", "a\\u0026b=c"),
+        ("a&b=c", "a&amp;b=c"),
+    ],
+)
+def test_a_secret_is_blanked_in_every_spelling_and_so_are_short_tokens_of_a_url(secret: str, told: str) -> None:
+    assert Secrets({"url": secret}).redact(f"you sent <{told}>!") == "you sent <[redacted]>!"
+
+
+@given(st.integers(0, 120), st.sampled_from(["https://h.example/hook/tok-0123456789ab", "中文-secret", KEY]))
+def test_an_excerpt_ends_with_no_part_of_a_secret(most: int, secret: str) -> None:
+    secrets = Secrets({"url": secret})
+    body = ("~" * 40 + secret + "~" * 200 + secret).encode()
+    for text in (
+        secrets.excerpt(body, most),
+        secrets.excerpt(body[: 40 + most // 4], 1000, cut=True),
+        secrets.excerpt(body[:most], most, cut=True),
+    ):
+        kept = text.replace("[redacted]", "").strip("~")
+        assert "[redacted]".startswith(kept)
+    assert secrets.excerpt(b"abc", 2) == "ab"
+
+
 def test_other_words_stay_as_they_are() -> None:
-    assert SECRETS.redact("short words, and h.example") == "short words, and h.example"
+    assert SECRETS.redact("other words, and h.example") == "other words, and h.example"
+    robot = Secrets({"url": "https://h.example/robot/send?access_token=0123456789"})
+    assert (
+        robot.redact("the robot cannot send, access_token is wrong") == "the robot cannot send, access_token is wrong"
+    )
     host = "long-host.example.com:8443"
     assert Secrets({"url": f"https://{host}/x"}).redact(host) == host
     assert Secrets({}).redact("x") == "x"

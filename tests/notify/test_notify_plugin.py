@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from fakes.notify_fakes import RecordingOutbound, ScriptedPlugins
 from fakes.rules_fakes import SetClock
 
-from gateway.core.errors import CodecError, ConfigError, NotReady
+from gateway.core.errors import CodecError, ConfigError, GatewayError, NotFound, NotReady, PluginTrapped, Rejected
 from gateway.core.outbound import Reply
 from gateway.extensions.discovery import extension_manager, notifier_kinds
+from gateway.notify.actions import ANSWER_BYTES, VERDICT_BYTES
 from gateway.notify.config import PluginChannelConfig
 from gateway.notify.model import Notification, Undelivered
-from gateway.notify.plugin import PluginNotifier
+from gateway.notify.plugin import JUDGINGS, PluginNotifier
 
 URL = "https://h.example/hook/canary-0123456789"
 KEY = "canary-key-of-the-robot"
+CUT = 16 * 1024
 NOTE = Notification(
     id="n1", tenant_id="default", channel="ops", title="Too hot", text="81", severity="major", device_id="d1",
     link="https://example.com", created_at_ms=1_800_000_000_000,
@@ -110,7 +113,11 @@ async def test_nothing_that_a_plugin_sees_holds_a_secret_even_if_the_server_echo
         (Reply(404, {}, b"gone"), False, None, "the service answered 404"),
         (Reply(302, {"location": "https://evil.example"}, b""), False, None, "the service answered 302"),
         (NotReady("no connection"), True, None, "no connection"),
-        (ConfigError("add it to [outbound] allow"), False, None, "allow"),
+        (ConfigError("add it to [outbound] allow"), True, None, "allow"),
+        (Rejected("the headers are larger"), False, None, "headers"),
+        (Reply(429, {"retry-after": "Fri, 31 Dec 9999 23:59:59 -9900"}, b"slow"), True, None, "429"),
+        (Reply(429, {"retry-after": "Fri, 15 Jan 2027 08:00:30 -0000"}, b"slow"), True, 30.0, "429"),
+        (Reply(429, {"retry-after": "-5"}, b"slow"), True, None, "429"),
     ],
 )
 async def test_what_an_answer_means(reply: Any, again: bool, wait_s: float | None, text: str) -> None:
@@ -151,7 +158,7 @@ async def test_every_request_is_checked_before_the_first_leaves() -> None:
         secrets={"url": URL, "second": "https://elsewhere.example/x"},
     )
     bench.outbound.refusals["https://elsewhere"] = ConfigError("not on the list")
-    assert not (await bench.refused()).again
+    assert (await bench.refused()).again
     assert bench.outbound.requests == []
 
 
@@ -166,7 +173,8 @@ async def test_a_plugin_that_fails_is_a_failure_and_one_that_is_not_ready_is_ask
     assert (await Bench(plugin=raises(NotReady("it does not start"))).refused()).again
     missing = Bench()
     missing.plugins.plugins.clear()
-    assert not (await missing.refused()).again
+    assert (await missing.refused()).again
+    assert (await Bench(plugin=raises(PluginTrapped(0, "it ran out of time"))).refused()).again
 
 
 async def test_a_judge_that_fails_is_no_success() -> None:
@@ -176,12 +184,128 @@ async def test_a_judge_that_fails_is_no_success() -> None:
     assert len(bench.outbound.requests) == 1
 
 
+class Mute:
+    """A plugin whose next judgings end as `failures` say."""
+
+    def __init__(self, *failures: GatewayError) -> None:
+        self.failures = list(failures)
+        self.judged = 0
+
+    def __call__(self, args: dict[str, Any]) -> Any:
+        if args["op"] == "judge":
+            self.judged += 1
+            if self.failures:
+                raise self.failures.pop(0)
+        return speaks(args)
+
+
+DUMB = [
+    NotReady("in quarantine"),
+    PluginTrapped(0, "ran out of time"),
+    NotFound("no plugin"),
+    ConfigError("it does not run"),
+]
+
+
+@pytest.mark.parametrize("failure", DUMB)
+async def test_what_the_service_took_is_judged_again_and_never_sent_again(failure: GatewayError) -> None:
+    bench = Bench(OK, plugin=Mute(failure, failure))
+    for _ in range(2):
+        refused = await bench.refused()
+        assert refused.again
+        assert "cannot judge it yet" in str(refused)
+    assert await bench.notifier.send(NOTE) is None
+    assert len(bench.outbound.requests) == 1
+    assert [args["op"] for args in bench.plugins.asked].count("notify") == 1
+
+
+async def test_a_refusal_that_is_read_late_is_a_refusal() -> None:
+    bench = Bench(Reply(200, {}, b'{"errcode":310000}'), plugin=Mute(NotReady("in quarantine")))
+    assert (await bench.refused()).again
+    late = await bench.refused()
+    assert (late.again, str(late)) == (False, "errcode 310000")
+    assert len(bench.outbound.requests) == 1
+
+
+async def test_what_the_service_took_counts_as_sent_when_no_verdict_comes_and_says_so() -> None:
+    bench = Bench(OK, plugin=Mute(*[NotReady(f"no {KEY}")] * JUDGINGS))
+    for _ in range(JUDGINGS - 1):
+        await bench.refused()
+    remark = await bench.notifier.send(NOTE)
+    assert remark is not None
+    assert remark.startswith("verdict unknown: the service answered 200")
+    assert "canary" not in remark
+    assert len(bench.outbound.requests) == 1
+
+
+async def test_the_last_attempt_does_not_fail_what_the_service_took() -> None:
+    bench = Bench(OK, plugin=Mute(NotReady("in quarantine")), attempts=1)
+    assert "verdict unknown" in str(await bench.notifier.send(NOTE))
+
+
+async def test_another_notification_starts_afresh_whatever_the_last_one_left() -> None:
+    bench = Bench(OK, OK, plugin=Mute(NotReady("in quarantine")))
+    await bench.refused()
+    await bench.notifier.send(msgspec.structs.replace(NOTE, id="n2"))
+    assert len(bench.outbound.requests) == 2
+
+
+@pytest.mark.parametrize(("status", "again"), [(503, True), (404, False), (302, False)])
+async def test_without_a_verdict_a_refusal_is_what_its_status_says(status: int, again: bool) -> None:
+    bench = Bench(Reply(status, {}, b""), plugin=Mute(PluginTrapped(0, "trap")))
+    failure = await bench.refused()
+    assert (failure.again, str(failure)) == (again, f"the service answered {status}")
+
+
+async def test_of_several_requests_those_that_were_taken_are_not_made_again() -> None:
+    def two(args: dict[str, Any]) -> Any:
+        if args["op"] == "judge":
+            return {"ok": True}
+        return {"actions": [{"http": {"url_ref": "url", "body": name}} for name in ("a", "b")]}
+
+    bench = Bench(OK, Reply(503, {}, b""), OK, plugin=two)
+    assert (await bench.refused()).again
+    await bench.notifier.send(NOTE)
+    assert [body for *_, body in bench.outbound.requests] == [b"a", b"b", b"b"]
+
+
+async def test_the_rest_of_several_requests_leaves_after_a_late_verdict() -> None:
+    mute = Mute(NotReady("in quarantine"))
+
+    def two(args: dict[str, Any]) -> Any:
+        if args["op"] == "judge":
+            return mute(args)
+        return {"actions": [{"http": {"url_ref": "url", "body": name}} for name in ("a", "b")]}
+
+    bench = Bench(OK, OK, plugin=two)
+    await bench.refused()
+    await bench.notifier.send(NOTE)
+    assert [body for *_, body in bench.outbound.requests] == [b"a", b"b"]
+
+
+async def test_a_plugin_may_answer_only_so_much() -> None:
+    bench = Bench(OK)
+    await bench.notifier.send(NOTE)
+    assert bench.plugins.most_bytes == [ANSWER_BYTES, VERDICT_BYTES]
+
+
+async def test_a_secret_across_the_cut_of_a_reply_is_not_shown_in_part() -> None:
+    for reply in (
+        Reply(200, {}, b"x" * (CUT - 5) + KEY.encode() + b"y" * 100_000),
+        Reply(200, {}, b"x" * 100 + KEY.encode()[:-1], cut=True),
+    ):
+        bench = Bench(reply)
+        await bench.notifier.send(NOTE)
+        assert "canary" not in bench.plugins.asked[-1]["body"]
+        assert "x" * 100 in bench.plugins.asked[-1]["body"]
+
+
 async def test_without_the_grant_nothing_is_called_and_the_error_says_which_key() -> None:
     bench = Bench()
     bench.plugins.grants["chat"] = frozenset({"log"})
     failure = await bench.refused()
     assert "[wasm.grants] chat" in str(failure)
-    assert not failure.again
+    assert failure.again
     assert bench.plugins.asked == []
     assert "[wasm.grants] chat" in bench.notifier.problem()
 

@@ -91,3 +91,14 @@ async def test_notifications_are_listed_newest_first_by_status_channel_and_tenan
     assert (await rooms.notifications.list_notifications(OTHER, NotificationFilter(), PageRequest())).total == 0
     with pytest.raises(NotFound):
         await rooms.notifications.get_notification(OTHER, "n1")
+
+
+async def test_who_sent_is_in_the_audit_log_with_what_was_sent_or_neither_is(rooms: Rooms) -> None:
+    await rooms.notifications.add_notifications(SCOPE, [ONE], audited=True)
+    with pytest.raises(Conflict):
+        await rooms.notifications.add_notifications(SCOPE, [another(2), ONE], audited=True)
+    await rooms.notifications.add_notifications(SCOPE, [another(3)])
+    page = await rooms.audit.list_audit(SCOPE, PageRequest(), None, "notification")
+    (entry,) = page.items
+    assert (entry.action, entry.entity_id) == ("notification.send", "n1")
+    assert entry.after == {"channel": "ops", "title": "Too hot"}

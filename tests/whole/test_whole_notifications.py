@@ -228,9 +228,16 @@ def test_a_host_that_is_not_listed_is_not_asked_and_the_channel_says_what_to_set
         assert channel["state"] == "blocked"
         assert f'add "127.0.0.1:{receiver.port}" to [outbound] allow' in channel["detail"]
         queued = tell(gateway, "no way out")
-        eventually(lambda: gateway.get(f"/api/v1/notifications/{queued['id']}")["status"] == "failed")
-        assert "[outbound] allow" in gateway.get(f"/api/v1/notifications/{queued['id']}")["last_error"]
+        eventually(lambda: "a channel holds what waits" in gateway.log.read_text())
+        shown = gateway.get(f"/api/v1/notifications/{queued['id']}")
+        assert (shown["status"], shown["attempts"]) == ("queued", 0)
     assert receiver.got == []
+    config = tmp_path / "gateway.toml"
+    config.write_text(config.read_text().replace("[outbound]", f'[outbound]\nallow = ["127.0.0.1:{receiver.port}"]'))
+    with gateway:
+        gateway.login()
+        eventually(lambda: gateway.get(f"/api/v1/notifications/{queued['id']}")["status"] == "sent")
+    assert receiver.titles == ["no way out"]
 
 
 def test_a_service_that_refuses_with_200_is_no_success(tmp_path: Path, receiver: Receiver) -> None:
