@@ -17,6 +17,7 @@ import wasmtime
 from gateway.core.errors import ConfigError
 from gateway.core.flow import Decoded
 from gateway.core.log import safe_text
+from gateway.wasm.bulk import unfolds_within
 from gateway.wasm.codec import MALFORMED, DecodeResult
 from gateway.wasm.manifest import PluginKind
 
@@ -125,6 +126,16 @@ class BadBatch(Exception):
     """A batch's result is not an array of one item per frame, so it says nothing about any single frame."""
 
 
+class UnfoldsTooFar(BadBatch):
+    """A batch's result is small as bytes and would be a burden as values."""
+
+
+MOST_VALUES: Final = 65_536
+VALUES_PER_FRAME: Final = 512
+"""Values (containers, keys and scalars) of one result, beside those that each of its frames adds: tens of megabytes and
+of milliseconds at worst. A result of fewer bytes is not counted, since a value takes one at least."""
+
+
 def _refuse_extension(code: int, _data: memoryview) -> Any:
     raise ValueError(f"extension type {code}")
 
@@ -141,8 +152,12 @@ _BAD_DATA: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 def unpack_batch(packed: bytes, count: int) -> list[DecodeResult]:
     """One outcome per frame; an item that is not what the ABI asks for is MALFORMED, its neighbours live.
 
-    Raises BadBatch when the whole is broken, or has another number of items than frames.
+    Raises BadBatch when the whole is broken, or has another number of items than frames; UnfoldsTooFar where it would
+    become more than MOST_VALUES and VALUES_PER_FRAME of each frame.
     """
+    most = MOST_VALUES + VALUES_PER_FRAME * count
+    if len(packed) > most and not unfolds_within(packed, most):
+        raise UnfoldsTooFar(f"more than {most} values for {count} frames")
     items: list[DecodeResult]
     try:
         items = list(_items.decode(packed))

@@ -79,6 +79,53 @@ def decode(data: bytes, most_values: int = MOST_VALUES) -> Any:
     return value
 
 
+def unfolds_within(data: bytes, most_values: int) -> bool:
+    """Whether the value that the bytes begin with is no more than so many, keys and containers included.
+
+    A value takes a byte at least, so that little data is not looked at. Never raises: what is no MessagePack is for
+    whoever decodes it to refuse.
+    """
+    if len(data) <= most_values:
+        return True
+    at, size, left, seen = 0, len(data), 1, 0
+    while left and at < size:
+        code = data[at]
+        width = _SIZE_WIDTHS[code]
+        count = int.from_bytes(data[at + 1 : at + 1 + width], "big") if width else _SHORT_COUNTS[code]
+        at += 1 + width
+        children = _CHILDREN[code]
+        if children:
+            left += children * count
+        else:
+            at += count
+        left -= 1
+        seen += 1
+        if seen + left > most_values:
+            return False
+    return True
+
+
+def _short_count(code: int) -> int:
+    """Children or bytes of a value whose first byte says how many."""
+    if 0x80 <= code < 0xA0:
+        return code & 0x0F
+    if 0xA0 <= code < 0xC0:
+        return code & 0x1F
+    if code in _NUMBERS:
+        return _NUMBERS[code].size
+    return _EXTENSIONS.get(code, 0)
+
+
+_WIDTHS: Final = {**_TEXTS, **_BYTES, **_ARRAYS, **_MAPS, 0xC7: 1, 0xC8: 2, 0xC9: 4}
+_SIZE_WIDTHS: Final = tuple(_WIDTHS.get(code, 0) for code in range(256))
+_SHORT_COUNTS: Final = tuple(_short_count(code) for code in range(256))
+_CHILDREN: Final = tuple(
+    2 if 0x80 <= code < 0x90 or code in _MAPS else 1 if 0x90 <= code < 0xA0 or code in _ARRAYS else 0
+    for code in range(256)
+)
+"""Values behind each count of a map (key and value) or an array; 0 where what follows are bytes."""
+
+
 def _is_long(value: Any) -> bool:
     return isinstance(value, list) and len(value) > _AT_ONCE_ITEMS
 

@@ -21,6 +21,8 @@ class WasmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     settings: configuration of single plugins by id, handed to their gw_init and gw1.config.
     strikes, strike_window_s: so many failures (a frame or request that made the plugin trap or run out of time) within
         the window take a version out of use: the one before it comes back, or the plugin is held.
+    max_start_ms: what a start on the loop's thread, which all traffic waits for, may take in all, whatever the manifest
+        says in start_deadline_ms; handing state over may take as long once more.
     quarantine_s: how long a plugin is held the first time; doubled each further time, up to an hour.
     """
 
@@ -32,6 +34,7 @@ class WasmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     settings: dict[str, dict[str, Any]] = {}
     strikes: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
     strike_window_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60.0
+    max_start_ms: Annotated[int, msgspec.Meta(ge=1, le=2000)] = 500
     quarantine_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 10.0
 
 

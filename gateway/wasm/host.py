@@ -21,6 +21,7 @@ from gateway.wasm.abi import (
     TOO_LARGE,
     UNSUPPORTED,
     BadBatch,
+    UnfoldsTooFar,
     pack_batch,
     pack_results,
     unpack_batch,
@@ -42,6 +43,7 @@ class _Failure(enum.Enum):
     TRAPPED = "trapped"
     TIMED_OUT = "timed out"
     MALFORMED = "malformed"
+    UNFOLDED = "answered far too many values"
     DOWN = "down"
     """The plugin does not start; it is tried again after a while."""
 
@@ -136,7 +138,8 @@ class WasmCodec(Codec):
         results = self._guarded(frames, aux, began) if self._poisons else self._decode(frames, aux, began)
         if self.tap is not None:
             took_s = perf_counter() - began
-            self.tap.offer(frames[: len(results)], aux, self._shown(results), took_s)
+            seen = len(results)
+            self.tap.offer(frames[:seen], None if aux is None else aux[:seen], self._shown(results), took_s)
         return results
 
     def _decode(self, frames: Sequence[bytes], aux: Sequence[int] | None, began: float) -> list[DecodeResult]:
@@ -250,7 +253,7 @@ class WasmCodec(Codec):
         if outcome is _Failure.DOWN:
             raise self.program.not_ready()
         if len(frames) == 1:
-            return [self._judged(outcome, frames[0])]
+            return [self._judged(outcome, frames[0], None if aux is None else aux[0])]
         return self._singly(frames, aux, outcome, began)
 
     def _singly(
@@ -272,7 +275,7 @@ class WasmCodec(Codec):
                     raise self.program.not_ready()
                 return results
             guilty = guilty or single in _FATAL
-            results.append(self._judged(single, frame))
+            results.append(self._judged(single, frame, None if aux is None else aux[place]))
             if single is _Failure.TIMED_OUT or perf_counter() > self._give_up(began):
                 break
         if outcome is _Failure.TIMED_OUT and not guilty:
@@ -296,7 +299,7 @@ class WasmCodec(Codec):
                         raise self.program.not_ready()
                     del results[place:]
                     return
-                results[place] = self._judged(single, frames[place])
+                results[place] = self._judged(single, frames[place], None if aux is None else aux[place])
                 if single is _Failure.TIMED_OUT or perf_counter() > self._give_up(began):
                     return
 
@@ -306,15 +309,16 @@ class WasmCodec(Codec):
     def _run_single(self, frames: Sequence[bytes], aux: Sequence[int] | None, place: int) -> _Outcome:
         return self._run(pack_batch([frames[place]], [aux[place]] if aux is not None else None), 1)
 
-    def _judged(self, outcome: _Outcome, frame: bytes) -> DecodeResult:
-        """The one result of a call for one frame; a strike where the frame cost an instance."""
+    def _judged(self, outcome: _Outcome, frame: bytes, party: int | None) -> DecodeResult:
+        """The one result of a call for one frame of `party`; a strike where it cost an instance or the loop's time."""
         if isinstance(outcome, list):
             return outcome[0]
         if isinstance(outcome, _Failure):
+            if outcome in _FATAL or outcome is _Failure.UNFOLDED:
+                self.program.strike(f"{outcome.value} on one frame", party)
             if outcome in _FATAL:
-                self.program.strike(f"{outcome.value} on one frame")
                 self._poison.suspect(frame)
-            return MALFORMED if outcome is _Failure.MALFORMED else TRAPPED
+            return TRAPPED if outcome in _FATAL else MALFORMED
         return outcome or None
 
     def _run(self, packed: bytes, count: int) -> _Outcome:
@@ -332,8 +336,8 @@ class WasmCodec(Codec):
             return code
         try:
             items = unpack_batch(data, count)
-        except BadBatch:
-            return _Failure.MALFORMED
+        except BadBatch as failure:
+            return _Failure.UNFOLDED if isinstance(failure, UnfoldsTooFar) else _Failure.MALFORMED
         if self._most < MOST_FRAMES and count >= self._most:
             self._most += 1
         if self.tap is not None:

@@ -47,15 +47,19 @@ class Instance:
         *,
         path: CallPath,
         wasi: bool,
+        start_s: float,
     ) -> None:
-        """Instantiate within the limits; raises GuestTrap (its start failed) or ConfigError (it breaks the ABI)."""
+        """Instantiate within the limits and begin the time of the whole start.
+
+        Raises GuestTrap (its start failed) or ConfigError (it breaks the ABI).
+        """
         check_thread_stack()
         self._stats = stats
         self._owner = get_ident()
         self._watchdog = watchdog
         self._limits = limits
         self._deadline_s = limits.deadline_ms / 1000
-        self._start_s = limits.start_deadline_ms / 1000
+        self._start_ends = perf_counter() + start_s
         self._armed = -1
         self._is_slow = False
         self._functions: dict[str, Guest] = {}
@@ -82,19 +86,19 @@ class Instance:
             if isinstance(function, wasmtime.Func):
                 self._functions[name] = guest_function(self._store, function, path)
         if "_initialize" in self._functions:
-            self._call("_initialize", self._start_s)
-        version = self._call("gw_abi", self._start_s) & 0xFFFF_FFFF
+            self._call("_initialize", self._start_left_s())
+        version = self._call("gw_abi", self._start_left_s()) & 0xFFFF_FFFF
         if version >> 16 != ABI_MAJOR or version & 0xFFFF > ABI_MINOR:
             raise ConfigError(f"the plugin speaks ABI {version >> 16}.{version & 0xFFFF}; this host speaks 1.0")
         most = self._limits.max_input
-        self._input = self._call("gw_buf", self._start_s, most) & 0xFFFF_FFFF
+        self._input = self._call("gw_buf", self._start_left_s(), most) & 0xFFFF_FFFF
         if not self._input or self._input + most > self._memory.size():
             raise ConfigError(f"the plugin has no input buffer of max_input = {most} bytes")
 
     def _instantiate(self, program: wasmtime.InstancePre) -> wasmtime.Instance:
         """Instantiate; a start function runs under the deadline, too."""
         self._arm()
-        self._watchdog.begin(perf_counter() + self._start_s)
+        self._watchdog.begin(self._start_ends)
         try:
             return program.instantiate(self._store)
         except wasmtime.Trap as error:
@@ -131,14 +135,21 @@ class Instance:
         result = self._memory.read(pointer, size)
         return (BAD_POINTER, b"") if result is None else (0, result)
 
-    def start(self, config: bytes, budget_s: float) -> None:
-        """Call gw_init where there is one; raises CodecError with the code and text of a plugin that refuses."""
+    def _start_left_s(self) -> float:
+        """What is left of the time of the start: all its steps share it."""
+        return max(0.0, self._start_ends - perf_counter())
+
+    def start(self, config: bytes) -> None:
+        """Call gw_init where there is one, in what is left of the start's time.
+
+        Raises CodecError with the code and text of a plugin that refuses.
+        """
         if "gw_init" not in self._functions:
             return
         if len(config) > self._limits.max_input:
             raise ConfigError("the plugin's configuration is larger than its max_input")
         self._memory.write(self._input, config)
-        code = self._call("gw_init", budget_s, self._input, len(config)) & 0xFFFF_FFFF
+        code = self._call("gw_init", self._start_left_s(), self._input, len(config)) & 0xFFFF_FFFF
         if code:
             raise CodecError(code, f"the plugin refused to start (code {code}): {self.last_error() or 'no reason'}")
 

@@ -319,7 +319,7 @@ class _Worker:
             raise NotReady(f"plugin {self._release.id} does not start: {failure}") from failure
         self._failed_starts = 0
         state = self._inherited()
-        if state is not None and not program.load_state(state):
+        if state is not None and not program.load_state(state, program.start_s):
             log.warning("a plugin did not take the state that was left to it", plugin=self._release.id)
         return WasmCaller(program)
 
@@ -333,6 +333,6 @@ class _Worker:
 
     def _end(self, caller: WasmCaller) -> None:
         if self._release.manifest.state.carry:
-            self.left = caller.program.save_state()
+            self.left = caller.program.save_state(caller.program.start_s)
         caller.close()
         self.memory_bytes = 0

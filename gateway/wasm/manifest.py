@@ -45,7 +45,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     memory_mib: linear memory; a plugin that asks for more gets none (`memory.grow` answers -1).
     deadline_ms: wall time of a call for one frame or an encode; over it the instance is discarded.
     batch_deadline_ms: wall time of a call for many frames; with deadline_ms it bounds what the loop waits.
-    start_deadline_ms: wall time of each step of a start (`_initialize`, gw_init): a runtime may need more than a frame.
+    start_deadline_ms: wall time of a whole start (`_initialize` to gw_init): a runtime may need more than a frame.
     call_deadline_ms: wall time of a gw_call, which runs on a thread of its own: the loop does not wait for it.
     workers: threads that run gw_call at the same time, each with an instance (and state) of its own.
     max_input: bytes of one call's input, headers included; a batch over it is split.

@@ -44,12 +44,14 @@ class Program:
         granted: frozenset[str],
         clock: Clock,
         start: bytes,
+        start_s: float | None = None,
         stats: PluginStats | None = None,
         strikes: Strikes | None = None,
     ) -> None:
         """Check the module against ABI and grants, link it and start it.
 
-        start: msgpack for gw_init. stats, strikes: to go on with. Raises ConfigError (not a plugin we take), CodecError
+        start: msgpack for gw_init. start_s: wall time of a whole start, the manifest's where not said. stats,
+        strikes: to go on with. Raises ConfigError (not a plugin we take), CodecError
         (it refused its configuration) or PluginTrapped (it failed while starting).
         """
         self.manifest = manifest
@@ -62,6 +64,8 @@ class Program:
         self._module = module  # the sandbox lends it to others while this one lives
         self._clock = clock
         self._start = start
+        self.start_s = self.limits.start_deadline_ms / 1000 if start_s is None else start_s
+        """Wall time of a whole start, and of handing state over."""
         self._services = services
         self._retry_at = 0.0
         self._failed_starts = 0
@@ -75,7 +79,7 @@ class Program:
         except wasmtime.WasmtimeError as error:
             self._linker.close()
             raise ConfigError("the module's imports cannot be satisfied") from error
-        sandbox.watchdog.watch(min(self.limits.deadline_ms, self.limits.start_deadline_ms) / 1000)
+        sandbox.watchdog.watch(min(self.limits.deadline_ms / 1000, self.start_s))
         try:
             self._instance = self._spawn()
         except GuestTrap as trap:
@@ -115,10 +119,10 @@ class Program:
         """Strikes within the last seconds: what a quarantine goes by."""
         return self.strikes.within(window_s)
 
-    def strike(self, what: str) -> None:
-        """Count a fault of the plugin."""
+    def strike(self, what: str, party: int | None = None) -> None:
+        """Count a fault of the plugin; `party`: the connection whose frame brought it about, where it was one."""
         self.stats.strikes += 1
-        recent = self.strikes.note(what)
+        recent = self.strikes.note(what, party)
         if recent in {1, 10, 100}:  # said early, then ever more rarely: the counter tells the rest
             log.warning("plugin failed", plugin=self.plugin_id, what=what, strikes_last_minute=recent)
 
@@ -140,10 +144,13 @@ class Program:
                 if not trap.early:
                     raise
 
-    def ask(self, name: str, data: bytes, last: int, budget_s: float, *, fair: bool = True) -> bytes:
+    def ask(
+        self, name: str, data: bytes, last: int, budget_s: float, *, fair: bool = True, party: int | None = None
+    ) -> bytes:
         """Call for one answer: its bytes. Raises CodecError, PluginTrapped (and counts a strike) or NotReady.
 
         fair: the budget is what the manifest promises; running out of a shorter one is no fault of the plugin.
+        party: the connection that the data came from.
         """
         try:
             code, answer = self.call(name, data, last, budget_s)
@@ -151,7 +158,7 @@ class Program:
             raise self.not_ready() from None
         except GuestTrap as trap:
             if fair or not trap.timed_out:
-                self.strike(f"{trap} in {name}")
+                self.strike(f"{trap} in {name}", party)
             raise PluginTrapped(TRAPPED, f"plugin {self.plugin_id} trapped: {trap}") from None
         if code == BAD_POINTER:
             raise CodecError(MALFORMED, f"plugin {self.plugin_id}: {code_text(MALFORMED)}")
@@ -183,24 +190,24 @@ class Program:
 
     # -- state over a reload --------------------------------------------------------------------------------------
 
-    def save_state(self) -> bytes | None:
+    def save_state(self, budget_s: float) -> bytes | None:
         """What gw_state_save gives; None where there is none, or the plugin cannot give it. Never raises."""
         if self._instance is None or not self.exports("gw_state_save"):
             return None
         try:
-            code, state = self._instance.save_state(self.limits.start_deadline_ms / 1000)
+            code, state = self._instance.save_state(budget_s)
         except GuestTrap as trap:
             self._lost(trap)
             self.strike(f"{trap} in gw_state_save")
             return None
         return None if code else state
 
-    def load_state(self, state: bytes) -> bool:
+    def load_state(self, state: bytes, budget_s: float) -> bool:
         """Hand a saved state over before the first call; whether the plugin took it. Never raises."""
         if self._instance is None or not self.exports("gw_state_load") or len(state) > self.limits.max_input:
             return False
         try:
-            return self._instance.load_state(state, self.limits.start_deadline_ms / 1000)
+            return self._instance.load_state(state, budget_s)
         except GuestTrap as trap:
             self._lost(trap)
             self.strike(f"{trap} in gw_state_load")
@@ -224,9 +231,10 @@ class Program:
             self.stats,
             path=self.path,
             wasi=self.manifest.caps.wasi,
+            start_s=self.start_s,
         )
         try:
-            instance.start(self._start, self.limits.start_deadline_ms / 1000)
+            instance.start(self._start)
         except BaseException:
             instance.close()
             raise
@@ -239,11 +247,13 @@ class Program:
                 self._instance = self._spawn()
             except (GuestTrap, CodecError, ConfigError) as error:
                 self._failed_starts += 1
+                self.strikes.failed_starts = self._failed_starts
+                self.strike(f"it does not start again: {error}")
                 wait_s = min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2 ** min(self._failed_starts, 16))
                 self._retry_at = self._clock.monotonic_s() + wait_s
                 log.error("a plugin does not start again", plugin=self.plugin_id, reason=str(error), retry_in_s=wait_s)
             else:
-                self._failed_starts = 0
+                self._failed_starts = self.strikes.failed_starts = 0
                 self.stats.respawns += 1
         return self._instance
 

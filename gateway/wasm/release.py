@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -28,6 +28,8 @@ from gateway.wasm.strikes import Strikes
 from gateway.wasm.vectors import VectorResult, run_vectors
 
 HOST_NAME = "flux-gateway"
+_ON_THE_LOOP: Final = frozenset({"codec", "crypto"})
+"""Kinds of plugins that start where all traffic waits for them."""
 
 
 class NotBuilt(ConfigError):
@@ -146,9 +148,15 @@ class Starter:
             granted=self._granted(release.id),
             clock=self._clock,
             start=msgspec.msgpack.encode(start),
+            start_s=self._start_s(release.manifest),
             stats=stats,
             strikes=strikes,
         )
+
+    def _start_s(self, manifest: Manifest) -> float:
+        """Time of a whole start; codecs and crypto plugins start on the loop's thread, where the operator bounds it."""
+        asked = manifest.limits.start_deadline_ms
+        return (min(asked, self._config.max_start_ms) if manifest.kind in _ON_THE_LOOP else asked) / 1000
 
     def prove(
         self, release: Release, sandbox: Sandbox, given_up: Callable[[], bool] = lambda: False

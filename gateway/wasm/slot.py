@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -382,7 +383,10 @@ class Slot:
         window_s = self._config.strike_window_s
         running.strikes.fresh = False
         recent = running.strikes.within(window_s)
-        if recent >= (1 if self._probing else self._config.strikes):
+        if running.strikes.failed_starts >= self._config.strikes:
+            times = running.strikes.failed_starts
+            self._strike_out(running, f"{times} starts failed in a row, the last: {running.strikes.last}")
+        elif recent >= self._strike_limit(running.strikes):
             when = "in its probe" if self._probing else f"within {window_s:g} s"
             self._strike_out(running, f"{recent} strikes {when}, the last: {running.strikes.last}")
         elif self._probing:
@@ -391,6 +395,12 @@ class Slot:
             else:
                 self._probing = False
                 log.info("plugin passed its probe", plugin=self.id, version=running.release.version)
+
+    def _strike_limit(self, strikes: Strikes) -> int:
+        """Strikes that take a version out of use: in its probe one of its own, or those of two connections."""
+        if not self._probing:
+            return self._config.strikes
+        return 1 if strikes.own else min(2, self._config.strikes)
 
     def _strike_out(self, running: Running, reason: str) -> None:
         before = self.before
@@ -441,7 +451,8 @@ class Slot:
     def _did_well(self, running: Running) -> bool:
         stats = self.stats()
         served = stats.calls > running.calls_before if running.lane else stats.decoded > running.frames_before
-        return served and running.strikes.total < self._config.strikes and not self._probing
+        recent = running.strikes.within(self._config.strike_window_s)
+        return served and recent < self._config.strikes and not self._probing
 
 
 def _tell_nobody(_notice: Notice) -> None:
@@ -461,9 +472,10 @@ def _hand_over(old: WasmCodec, new: WasmCodec) -> Handover:
     for codec in (old, new):
         if not codec.manifest.state.carry:
             return Handover(outcome="fresh", reason=f"{codec.manifest.version} carries no state")
-    state = old.program.save_state()
+    ends = perf_counter() + new.program.start_s  # one time for both: the loop waits
+    state = old.program.save_state(new.program.start_s)
     if state is None:
         return Handover(outcome="fresh", reason=f"{old.manifest.version} gave none")
-    if not new.program.load_state(state):
+    if not new.program.load_state(state, max(0.0, ends - perf_counter())):
         return Handover(outcome="fresh", reason=f"{new.manifest.version} did not take it", size=len(state))
     return Handover(outcome="carried", size=len(state))

@@ -15,7 +15,7 @@ from gateway.wasm.config import WasmConfig
 
 STRIKE_WINDOW_S: Final = 60.0
 _MOST_KEPT: Final = 1000
-"""Strikes remembered: more than any limit that can be configured."""
+"""Strikes remembered, of the plugin's own and of connections each: more than any limit that can be configured."""
 LONGEST_QUARANTINE_S: Final = 3600.0
 FORGIVEN_AFTER_S: Final = 3600.0
 """Quiet time after which the next quarantine is as short as the first."""
@@ -27,25 +27,44 @@ class Strikes:
     def __init__(self, clock: Clock) -> None:
         """Start without any."""
         self._clock = clock
-        self._at: deque[float] = deque(maxlen=_MOST_KEPT)
+        self._own: deque[float] = deque(maxlen=_MOST_KEPT)
+        self._parties: dict[int, float] = {}
         self.total = 0
+        self.failed_starts = 0
+        """Times in a row that it did not start again, however far apart they were."""
         self.last = ""
         """What the last one was, for people."""
         self.fresh = False
         """Whether one was noted since somebody looked; who looks sets it back."""
 
-    def note(self, what: str) -> int:
-        """Count a fault; returns those of the last minute."""
-        self._at.append(self._clock.monotonic_s())
+    @property
+    def own(self) -> int:
+        """Strikes kept that no single connection brought about."""
+        return len(self._own)
+
+    def note(self, what: str, party: int | None = None) -> int:
+        """Count a fault; returns those of the last minute.
+
+        party: the connection whose frame brought it about. Its strikes count once within a window, so that no one
+        connection takes a plugin from all others.
+        """
+        now_s = self._clock.monotonic_s()
+        if party is None:
+            self._own.append(now_s)
+        else:
+            self._parties.pop(party, None)  # the order is that of the last strikes
+            self._parties[party] = now_s
+            if len(self._parties) > _MOST_KEPT:
+                del self._parties[next(iter(self._parties))]
         self.total += 1
         self.last = what
         self.fresh = True
         return self.within()
 
     def within(self, window_s: float = STRIKE_WINDOW_S) -> int:
-        """Strikes within the last seconds."""
+        """Strikes within the last seconds: all of the plugin's own, and one for each connection that brought some."""
         since = self._clock.monotonic_s() - window_s
-        return sum(at >= since for at in tuple(self._at))
+        return sum(at >= since for at in (*self._own, *self._parties.values()))
 
 
 class QuarantineStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -136,3 +136,33 @@ def test_a_map_of_many_keys_with_long_lists_is_encoded_as_msgspec_does() -> None
 def test_what_cannot_be_encoded_is_refused_in_slices_too() -> None:
     with pytest.raises(TypeError):
         bulk.encode({"rows": [object()] * 2000})
+
+
+def _values(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(_values(key) + _values(item) for key, item in value.items())
+    return 1 + sum(map(_values, value)) if isinstance(value, list) else 1
+
+
+@given(plain)
+def test_values_are_counted_without_being_made(value: Any) -> None:
+    packed, count = msgspec.msgpack.encode(value), _values(value)
+    assert bulk.unfolds_within(packed, count)
+    assert bulk.unfolds_within(packed, count - 1) == (len(packed) <= count - 1)
+
+
+@given(st.binary(max_size=200), st.integers(1, 50))
+def test_counting_bears_any_bytes(packed: bytes, most: int) -> None:
+    assert bulk.unfolds_within(packed, most) in {True, False}
+
+
+@pytest.mark.parametrize("byte", [b"\x80", b"\x90", b"\xc0", b"\x00", b"\xa0"])
+def test_a_long_list_of_nothing_is_over_the_bound(byte: bytes) -> None:
+    assert not bulk.unfolds_within(b"\xdd\x00\x10\x00\x00" + byte * (1 << 20), 65_536)
+
+
+def test_extensions_are_stepped_over() -> None:
+    moments = [datetime.fromtimestamp(second, UTC) for second in (0, 1 << 33, 1 << 35)]
+    packed = msgspec.msgpack.encode(moments + [msgspec.msgpack.Ext(5, bytes(size)) for size in (1, 2, 16, 300, 70_000)])
+    assert bulk.unfolds_within(packed, 9)
+    assert not bulk.unfolds_within(packed, 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,20 @@ async def test_a_version_that_refuses_the_operators_settings_keeps_the_old_one(n
         await host.activate("meter", "2.0")
     assert marks(host, "meter") == ["a"]
     assert nursery.area.decisions("meter") == Decisions()
+
+
+async def test_a_start_that_takes_longer_than_the_operator_allows_is_refused(nursery: Nursery) -> None:
+    for_ever = '(func (export "gw_init") (param i32 i32) (result i32) (loop $l (br $l)) unreachable)'
+    nursery.put("meter", "1.0", counting("a"), "start_deadline_ms = 2000\n")
+    nursery.put("algo", "1.0", echoing(1), "start_deadline_ms = 2000\n", top='kind = "algo"')
+    nursery.install("meter", "2.0", guest(more=for_ever), "start_deadline_ms = 2000\n")
+    host = nursery.host(max_start_ms=300)
+    assert host.codec("meter").program.start_s == 0.3
+    with closing(host.start_here(host.running("algo"))) as program:
+        assert program.start_s == 2.0  # it starts on a thread of its own
+    with pytest.raises(ConfigError, match="failed while starting"):
+        await host.activate("meter", "2.0")
+    assert marks(host, "meter") == ["a"]
 
 
 async def test_state_is_carried_where_both_versions_say_so(nursery: Nursery) -> None:

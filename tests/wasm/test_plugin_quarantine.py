@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import wasmtime
 from fakes.nursery import Nursery, counting, marks
 
 from gateway.core.errors import NotReady
@@ -218,3 +219,76 @@ def test_a_plugin_that_is_held_still_encodes_what_it_owes(nursery: Nursery) -> N
     with pytest.raises(NotReady):
         host.codec("meter")
     assert codec.encode(b"\x80") == b"a"
+
+
+def test_strikes_of_one_connection_count_once_and_those_of_three_take_a_plugin_out(nursery: Nursery) -> None:
+    nursery.put("meter", "1.0", counting("a"))
+    host = nursery.host(strikes=3)
+    for number in range(20):
+        assert host.codec("meter").decode_batch([b"T%d" % number], [7]) == [TRAPPED]
+        nursery.clock.advance(1)
+    assert (host.status("meter").state, host.status("meter").strikes) == ("running", 1)
+    host.codec("meter").decode_batch([b"T-8"], [8])
+    assert marks(host, "meter") == ["a"]
+    host.codec("meter").decode_batch([b"T-9"], [9])
+    with pytest.raises(NotReady, match="3 strikes within 60 s"):
+        host.codec("meter")
+
+
+def test_one_connection_alone_does_not_fail_a_probe(nursery: Nursery) -> None:
+    nursery.put("meter", "1.0", counting("a"))
+    host = nursery.host(strikes=3, quarantine_s=10)
+    strike(host, 3)
+    with pytest.raises(NotReady):
+        host.codec("meter")
+    nursery.clock.advance(10)
+    assert host.codec("meter").decode_batch([b"T-of-7"], [7]) == [TRAPPED]
+    assert marks(host, "meter") == ["a"]
+
+
+ONCE = """(module
+  (import "gw1" "kv_get" (func $get (param i32 i32 i32 i32) (result i32)))
+  (import "gw1" "kv_set" (func $set (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 8)
+  (func (export "gw_abi") (result i32) (i32.const 0x10000))
+  (func (export "gw_buf") (param i32) (result i32) (i32.const 65536))
+  (data (i32.const 100) "k")
+  (func (export "gw_init") (param i32 i32) (result i32)
+    (if (i32.ge_s (call $get (i32.const 100) (i32.const 1) (i32.const 200) (i32.const 8)) (i32.const 0))
+      (then (return (i32.const 7))))
+    (drop (call $set (i32.const 100) (i32.const 1) (i32.const 100) (i32.const 1))) (i32.const 0))
+  (func (export "gw_decode_batch") (param i32 i32 i32) (result i64) unreachable))"""
+"""Starts one time only, and traps on its first frame."""
+
+
+async def test_a_version_that_does_not_start_again_is_left_however_rarely_it_is_asked(nursery: Nursery) -> None:
+    nursery.install("meter", "1.0", counting("a"))
+    nursery.install("meter", "2.0", bytes(wasmtime.wat2wasm(ONCE)), "[caps]\nkv = true\n")
+    nursery.area.decide("meter", Decisions(active="1.0"))
+    host = nursery.host(strikes=3)
+    assert marks(host, "meter") == ["a"]
+    await host.activate("meter", "2.0")
+    assert host.codec("meter").decode_batch([b"x"], [1]) == [TRAPPED]
+    for number in range(3):
+        nursery.clock.advance(40)
+        with pytest.raises(NotReady, match="does not start again"):
+            host.codec("meter").decode_batch([b"y%d" % number], [number])
+    assert marks(host, "meter") == ["a"]
+    status = host.status("meter")
+    assert (status.version, status.life.rollbacks) == ("1.0", 1)
+    assert "3 starts failed in a row" in status.reason
+
+
+async def test_strikes_of_long_ago_do_not_bar_the_way_back(nursery: Nursery) -> None:
+    nursery.install("meter", "1.0", counting("a"))
+    nursery.install("meter", "2.0", counting("b"))
+    nursery.area.decide("meter", Decisions(active="1.0"))
+    host = nursery.host(strikes=3)
+    for number in range(5):
+        strike(host, 1, start=number)
+        nursery.clock.advance(86_400)
+        assert marks(host, "meter") == ["a"]
+    await host.activate("meter", "2.0")
+    strike(host, 3, start=10)
+    assert marks(host, "meter") == ["a"]
+    assert host.status("meter").version == "1.0"

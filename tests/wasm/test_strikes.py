@@ -79,3 +79,12 @@ def test_another_version_begins_anew(clock: FakeClock) -> None:
     quarantine.forget()
     assert quarantine.over
     assert quarantine.enter("again") == 10
+
+
+def test_the_connections_that_are_kept_are_bounded(clock: FakeClock) -> None:
+    strikes = Strikes(clock)
+    for party in range(3000):
+        strikes.note("trapped", party)
+        strikes.note("trapped", party)
+    assert strikes.within() == 1000
+    assert strikes.own == 0

@@ -153,18 +153,36 @@ async def test_a_plugin_that_is_held_sheds_its_frames_and_counts_them(nursery: N
     nursery.put("meter", "1.0", counting("a"))
     host = nursery.host(strikes=3, quarantine_s=10)
     traffic = Traffic(host, nursery)
-    poison = FakeConnection()
-    traffic.pipeline.opened(poison)
-    traffic.pipeline.received(poison, [b"T1", b"T2", b"T3"])
+    for number in range(3):  # of one connection alone they would not count
+        poison = FakeConnection()
+        traffic.pipeline.opened(poison)
+        traffic.pipeline.received(poison, [b"T%d" % number])
     await asyncio.sleep(0)
     await traffic.send()
     traffic.settle()
     shed = traffic.pipeline.shed
     assert (shed["trapped"], shed["plugin_unavailable"]) == (3, traffic.sent)
-    assert poison.close_reasons == ["poison_frames"]
     nursery.clock.advance(10)
     before = traffic.sent
     await traffic.send()
     traffic.settle()
     assert traffic.pipeline.stored == traffic.sent - before
     assert traffic.pipeline.accepted == traffic.pipeline.stored + shed.total()
+
+
+async def test_one_connection_that_makes_a_plugin_trap_again_and_again_is_closed_and_the_plugin_goes_on(
+    nursery: Nursery,
+) -> None:
+    nursery.put("meter", "1.0", counting("a"))
+    host = nursery.host(strikes=3, quarantine_s=10)
+    traffic = Traffic(host, nursery)
+    poison = FakeConnection()
+    traffic.pipeline.opened(poison)
+    traffic.pipeline.received(poison, [b"T%d" % number for number in range(12)])
+    await asyncio.sleep(0)
+    await traffic.send()
+    traffic.settle()
+    assert (traffic.pipeline.shed["trapped"], traffic.pipeline.shed["plugin_unavailable"]) == (12, 0)
+    assert poison.close_reasons[0] == "poison_frames"
+    assert (host.status("meter").state, host.status("meter").strikes) == ("running", 1)
+    assert traffic.pipeline.stored == traffic.sent

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import CodecError, ConfigError, PluginTrapped
 from gateway.core.flow import Decoded
+from gateway.wasm import abi
 from gateway.wasm.abi import unpack_batch
 from gateway.wasm.codec import MALFORMED, TRAPPED, DecodeResult
 from gateway.wasm.manifest import Limits
@@ -260,6 +261,28 @@ def test_a_hostile_answer_is_malformed_and_nothing_worse(make_codec: MakeCodec, 
     codec = make_codec(answering(answer))
     assert codec.decode_batch([b"a"]) == [MALFORMED]
     assert codec.decode_batch([b"a", b"b"]) == [MALFORMED, MALFORMED]
+
+
+EVENT = b"\x91\x82\xa4kind\xa5event\xa5event\x82\xa4name\xa1e\xa4data\x81\xa1a"
+
+
+@pytest.mark.parametrize("byte", [b"\x80", b"\x90", b"\xc0"], ids=["maps", "lists", "nil"])
+def test_a_result_of_far_too_many_values_is_malformed_and_a_strike(make_codec: MakeCodec, byte: bytes) -> None:
+    most = abi.MOST_VALUES + abi.VALUES_PER_FRAME
+    bomb = EVENT + b"\xdd" + most.to_bytes(4, "big") + byte * most
+    limits = Limits(memory_mib=4, deadline_ms=1000, max_output=1 << 20)
+    codec = make_codec(answering(bomb), limits=limits)
+    assert codec.decode_batch([b"a"]) == [MALFORMED]
+    assert (codec.stats.strikes, codec.strikes_in()) == (1, 1)
+    assert codec.decode_batch([b"a", b"b"]) == [MALFORMED, MALFORMED]
+    assert codec.stats.strikes == 3
+
+
+def test_a_large_result_of_few_values_passes(make_codec: MakeCodec) -> None:
+    text = b"\xdb" + (100_000).to_bytes(4, "big") + b"x" * 100_000
+    codec = make_codec(answering(EVENT + text), limits=Limits(memory_mib=4, deadline_ms=1000, max_output=1 << 20))
+    assert codec.decode_batch([b"a"])[0].event.data == {"a": "x" * 100_000}
+    assert codec.stats.strikes == 0
 
 
 def test_a_well_formed_answer_of_the_same_shape_passes(make_codec: MakeCodec) -> None:

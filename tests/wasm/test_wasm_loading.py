@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 from contextlib import closing
+from itertools import count
+from time import perf_counter
 
 import psutil
 import pytest
@@ -11,8 +13,10 @@ import wasmtime
 from guests_gw1 import LIMITS, MakeCodec, Sandbox, guest, well_behaved
 
 from gateway.core.errors import CodecError, ConfigError, NotReady, PluginTrapped
+from gateway.wasm import instance
 from gateway.wasm.codec import TRAPPED
 from gateway.wasm.manifest import Caps, Limits
+from gateway.wasm.watchdog import Watchdog
 
 _ALL = Caps(log=True, clock=True, random=True, kv=True, config=True, wasi=True)
 _BATCH = '(func (export "gw_decode_batch") (param i32 i32 i32) (result i64) (i64.const 0))'
@@ -175,6 +179,24 @@ _ENCODER = """(func (export "gw_encode") (param i32 i32 i32) (result i64)
   (i64.or (i64.shl (i64.extend_i32_u (local.get 0)) (i64.const 32)) (i64.extend_i32_u (local.get 1))))"""
 
 
+def test_the_steps_of_a_start_share_one_time(make_codec: MakeCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    deadlines: list[float] = []
+    begin = Watchdog.begin
+
+    def recording(watchdog: Watchdog, deadline: float) -> None:
+        deadlines.append(deadline)
+        begin(watchdog, deadline)
+
+    looks = count()
+    began = perf_counter()
+    monkeypatch.setattr(Watchdog, "begin", recording)
+    monkeypatch.setattr(instance, "perf_counter", lambda: began + next(looks) / 10)  # every look costs time
+    steps = '(func (export "_initialize")) (func (export "gw_init") (param i32 i32) (result i32) (i32.const 0))'
+    make_codec(guest(abi=f"{_BUF}{_VERSION}{steps}"), limits=Limits(memory_mib=2, start_deadline_ms=2000))
+    assert len(deadlines) == 5
+    assert max(deadlines) - deadlines[0] == pytest.approx(0.1)
+
+
 def starts_once(batch: str) -> bytes:
     """A guest whose gw_init succeeds only while the key-value store, which outlives the instance, is empty."""
     return guest(
@@ -195,14 +217,15 @@ def test_a_plugin_that_is_down_encodes_nothing_and_blames_no_request(make_codec:
     codec.decode_batch([b"a"])
     with pytest.raises(NotReady, match="does not start again"):
         codec.encode(b"\x80")
-    assert codec.stats.strikes == 1
+    assert codec.stats.strikes == 2  # the frame that trapped, and the start
 
 
 def test_a_batch_whose_trap_leaves_the_plugin_down_blames_none_of_its_frames(make_codec: MakeCodec) -> None:
     codec = make_codec(starts_once("unreachable"), caps=Caps(kv=True))
     with pytest.raises(NotReady):
         codec.decode_batch([b"a", b"b"])
-    assert (codec.stats.frames, codec.stats.strikes) == (0, 0)
+    assert (codec.stats.frames, codec.stats.strikes) == (0, 1)
+    assert codec.program.strikes.own == 1  # it did not start, and no connection is to blame for that
 
 
 def test_what_was_decoded_before_the_plugin_went_down_is_given(make_codec: MakeCodec) -> None:
@@ -237,7 +260,8 @@ def test_a_plugin_that_does_not_start_again_is_tried_ever_more_rarely(make_codec
         with pytest.raises(NotReady, match="does not start again"):
             codec.decode_batch(frames)
     assert codec.stats.calls == calls
-    assert codec.stats.strikes == 1
+    assert codec.stats.strikes == 2
+    assert codec.program.strikes.failed_starts == 1
     assert codec.stats.errors == {TRAPPED: 1}
     first_wait = codec.program._retry_at - clock.monotonic_s()
     clock.seconds += first_wait
