@@ -25,7 +25,7 @@ PARTS: Final = 16
 """Parts of a key or of signed data."""
 EXPRESSIONS: Final = 64
 """Expressions of one answer, parts that name a secret included; the shipped plugins need three."""
-VALUES: Final = 10_000
+VALUES: Final = 4_000
 """Values of one answer, containers included; a card with buttons has some fifty."""
 FILLED_BYTES: Final = 1024 * 1024
 """What the expressions of one answer take in and give together: four signed bodies of the largest size."""
