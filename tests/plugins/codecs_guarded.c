@@ -1,20 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Feeds damaged frames and requests to a codec, each ending where a page ends behind which nothing may be read.
- * In Wasm a read past a frame finds other data and goes unnoticed; here it ends the process.
- *
- * guarded <seeds> <frames> <rounds> <start>: seeds are (u32le length, bytes), the first <frames> are for gw_decode, the
- * last is what gw_init gets; damaged, it must be refused or taken, too.
+ * Damaged frames and requests for a codec. The last seed is what gw_init gets; damaged, it must be refused or taken, too.
  * SEAL says how a damaged frame is made sound again, so that damage gets past the envelope: 0 not at all, 1 a sum in the
- * last byte but one and a length at LENGTH_AT, 2 a Modbus CRC.
+ * last byte but one and a length at LENGTH_AT, 2 a Modbus CRC, 3 the check code of JT/T 808. See guarded.h.
  */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-
-enum { PAGE = 65536, SEED_BYTES = 4096, SEEDS = 512 };
+#include "guarded.h"
 
 int64_t gw_decode(uintptr_t ptr, uint32_t len, uint32_t aux);
 #ifdef NO_ENCODER
@@ -28,29 +18,6 @@ int32_t gw_init(uintptr_t ptr, uint32_t len);
 #define gw_init(ptr, len) 0
 #endif
 int64_t gw_now_ms(void) { return 1767225600000; }
-
-static uint8_t seeds[SEEDS][SEED_BYTES];
-static uint32_t lens[SEEDS];
-static uint64_t state;
-
-static uint32_t draw(uint32_t below) {
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (uint32_t)(state >> 32) % below;
-}
-
-static int load(const char *path) {
-    int count = 0;
-    uint32_t len;
-    FILE *file = fopen(path, "rb");
-    while (file && count < SEEDS && fread(&len, 4, 1, file) == 1 && len <= SEED_BYTES) {
-        if (fread(seeds[count], 1, len, file) != len) return -1;
-        lens[count++] = len;
-    }
-    if (file) fclose(file);
-    return count;
-}
 
 /* Cut, lengthen and overwrite; returns the length. */
 static uint32_t damage(uint8_t *data, uint32_t len) {
@@ -82,37 +49,49 @@ static void seal(uint8_t *frame, uint32_t len) {
     }
     frame[len - 2] = (uint8_t)crc;
     frame[len - 1] = (uint8_t)(crc >> 8);
+#elif SEAL == 3
+    /* Another message id or part now and then. */
+    static const uint16_t ids[] = {0x001, 0x002, 0x100, 0x102, 0x104, 0x107, 0x200, 0x201, 0x210, 0x500, 0x704, 0x801};
+    if (len < 14) return;
+    if (draw(3) == 0) {
+        uint16_t id = ids[draw(sizeof ids / sizeof *ids)];
+        frame[0] = (uint8_t)(id >> 8);
+        frame[1] = (uint8_t)id;
+    }
+    uint32_t parts_at = frame[2] & 0x40 ? 17 : 12;
+    if (draw(6) == 0 && len > parts_at + 4) {
+        const uint8_t parts[4] = {0, (uint8_t)(1 + draw(3)), 0, (uint8_t)(1 + draw(3))};
+        frame[2] |= 0x20;
+        memcpy(frame + parts_at, parts, 4);
+    }
+    uint8_t sum = 0;
+    for (uint32_t i = 0; i + 1 < len; i++) sum ^= frame[i];
+    frame[len - 1] = sum;
 #else
     (void)frame;
     (void)len;
 #endif
 }
 
-int main(int argc, char **argv) {
-    if (argc != 5) return 2;
-    int count = load(argv[1]) - 1, frames = atoi(argv[2]);
-    long rounds = atol(argv[3]), given = 0;
-    state = strtoull(argv[4], NULL, 10) | 1;
-    uint8_t *pages = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (count < frames || frames < 1 || pages == MAP_FAILED || mprotect(pages + PAGE, PAGE, PROT_NONE)) return 2;
-    if (gw_init((uintptr_t)seeds[count], lens[count])) return 3;
-    for (long round = 0; round < rounds; round++) {
-        static uint8_t data[2 * SEED_BYTES];
-        int starts = draw(64) == 0, encodes = count > frames && draw(4) == 0;
-        int seed = starts ? count : encodes ? frames + (int)draw((uint32_t)(count - frames)) : (int)draw((uint32_t)frames);
-        memcpy(data, seeds[seed], lens[seed]);
-        uint32_t len = damage(data, lens[seed]);
-        if (!encodes && !starts) seal(data, len);
-        uint8_t *at = pages + PAGE - len;
-        memcpy(at, data, len);
-        if (starts) {
-            (void)gw_init((uintptr_t)at, len);
-            if (gw_init((uintptr_t)seeds[count], lens[count])) return 3;
-            continue;
-        }
-        int64_t result = encodes ? gw_encode((uintptr_t)at, len, 0) : gw_decode((uintptr_t)at, len, draw(40));
-        given += result >> 32 != 0;
+static bool starts(uintptr_t at, uint32_t len) { return gw_init(at, len) == 0; }
+
+static bool begin(void) {
+    uint32_t first = seed_count - 1;
+    return frame_count && frame_count < seed_count && starts((uintptr_t)seeds[first], lens[first]);
+}
+
+static bool play(void) {
+    uint32_t first = seed_count - 1, requests = first - frame_count;
+    bool begins = draw(64) == 0, encodes = requests && draw(4) == 0;
+    uint32_t seed = begins ? first : encodes ? frame_count + draw(requests) : draw(frame_count);
+    uint8_t *data = copy_of(seed);
+    uint32_t len = damage(data, lens[seed]);
+    if (!encodes && !begins) seal(data, len);
+    uintptr_t at = placed(data, len);
+    if (begins) {
+        (void)starts(at, len);
+        if (!begin()) exit(3);
+        return false;
     }
-    printf("%ld\n", given);
-    return 0;
+    return (encodes ? gw_encode(at, len, 0) : gw_decode(at, len, draw(40))) >> 32 != 0;
 }
