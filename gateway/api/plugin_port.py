@@ -228,11 +228,11 @@ class Plugins(Protocol):
     async def try_decode(self, plugin_id: str, inputs: list[bytes]) -> list[TriedInput]:
         """Frame and decode each input by itself; a rest that is no whole frame gives code 6. Raises NotFound.
 
-        Leaves the loop to others between pieces of the work.
+        Leaves the loop to others; what is not tried in time, or is too much to show, gives a code of its own.
         """
         ...
 
-    def try_encode(self, plugin_id: str, request: dict[str, Any]) -> bytes:
+    async def try_encode(self, plugin_id: str, request: dict[str, Any]) -> bytes:
         """Bytes for the device. Raises NotFound, CodecError."""
         ...
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from gateway.api.bodies import Arguments, Body
 from gateway.api.errors import SlowBody, UnsupportedType
-from gateway.api.plugin_port import FrameOutcome, PluginDetail, Plugins, PluginStatus, ShadowStatus
+from gateway.api.plugin_port import FrameOutcome, PluginDetail, Plugins, PluginStatus, ShadowStatus, TriedInput
 from gateway.api.shapes import CalledShape, DecodedShape, EncodedShape, FramesShape, TriedShape
 from gateway.api.views import (
     CONFIG,
@@ -31,8 +31,6 @@ from gateway.wasm.codec import MALFORMED, code_text
 from gateway.wasm.manifest import Capability
 from gateway.wasm.shown import from_shown, to_shown
 
-_SHOWN_AT_ONCE: Final = 1000
-"""Frames turned into JSON values before the loop serves others."""
 PACKAGE_TYPES: Final = ("application/octet-stream", "application/zip")
 _UPLOADS_AT_ONCE: Final = 2
 """Packages held in memory at the same time; a further client waits before its body is read."""
@@ -253,14 +251,7 @@ class DecodeView(PluginResource):
     async def post(self, plugin_id: str, /, body: DecodeBody) -> DecodedShape:
         """Try a payload: framing and codec, one item per input; nothing is stored."""
         tried = await self.plugins.try_decode(plugin_id, _inputs(body.hex))
-        items: list[FramesShape] = []
-        for one in tried:
-            shown: list[dict[str, Any]] = []
-            for at in range(0, len(one.frames), _SHOWN_AT_ONCE):
-                shown += map(_outcome, one.frames[at : at + _SHOWN_AT_ONCE])
-                await asyncio.sleep(0)
-            items.append(FramesShape(shown, one.skipped or msgspec.UNSET))
-        return DecodedShape(items)
+        return await asyncio.to_thread(_decoded_shape, tried)
 
 
 class EncodeView(PluginResource):
@@ -269,7 +260,7 @@ class EncodeView(PluginResource):
     @requires(Permission.PLUGIN_MANAGE)
     async def post(self, plugin_id: str, /, body: EncodeBody) -> EncodedShape:
         """Try a command: the bytes that a device would get; nothing is sent."""
-        return EncodedShape(self.plugins.try_encode(plugin_id, body.model_dump()).hex())
+        return EncodedShape((await self.plugins.try_encode(plugin_id, body.model_dump())).hex())
 
 
 class TryView(PluginResource):
@@ -300,7 +291,7 @@ class CallView(PluginResource):
             raise Rejected(f"args: {wrong}") from wrong
         answer = await plugins.call(plugin_id, args, body.timeout_s)
         try:
-            return CalledShape(to_shown(answer))
+            return CalledShape(await asyncio.to_thread(_shown, answer))
         except RecursionError as deep:
             raise CodecError(MALFORMED, f"plugin {plugin_id}: its answer is nested too deeply") from deep
 
@@ -333,6 +324,18 @@ def _bytes(position: int, text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError as wrong:
         raise Rejected(f"hex.{position}: write bytes as pairs of hexadecimal digits") from wrong
+
+
+def _shown(answer: Any) -> msgspec.Raw:
+    """A call's answer as JSON, off the loop: there may be hundreds of thousands of values in it."""
+    return msgspec.Raw(msgspec.json.encode(to_shown(answer)))
+
+
+def _decoded_shape(tried: list[TriedInput]) -> DecodedShape:
+    """What was decoded, as JSON has it."""
+    return DecodedShape(
+        [FramesShape([_outcome(frame) for frame in one.frames], one.skipped or msgspec.UNSET) for one in tried]
+    )
 
 
 def _outcome(frame: FrameOutcome) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Final
 
+import msgspec
 from typing_extensions import override
 
 from gateway.api.plugin_port import (
-    FrameOutcome,
     InstalledPackage,
     PluginDetail,
     Plugins,
@@ -37,7 +37,7 @@ from gateway.wasm.plugins import PluginHost
 from gateway.wasm.trial import Trial
 
 _SLICE_FRAMES: Final = 256
-"""Frames decoded before the loop serves others: some 3 ms, results included."""
+"""Frames whose results are held at the same time."""
 _MOST_ANSWER_BYTES: Final = 1 << 20
 """What a called plugin may answer to a person; it becomes JSON on the loop."""
 
@@ -51,7 +51,6 @@ class PluginDesk(Plugins):
         self._host = host
         self._area = area
         self._catalog = catalog
-        self._trying = asyncio.Lock()
         self._installing = asyncio.Lock()
 
     def samples(self) -> Iterator[Sample]:
@@ -70,29 +69,27 @@ class PluginDesk(Plugins):
 
     @override
     async def try_decode(self, plugin_id: str, inputs: list[bytes]) -> list[TriedInput]:
-        async with self._trying:  # instances cost memory: one for all who try
-            tried: list[TriedInput] = []
-            with _refusing(), self._host.trial(plugin_id) as trial:
-                for data in inputs:
-                    frames: list[FrameOutcome] = []
-                    for outcomes in trial.decode(data, _SLICE_FRAMES):
-                        frames += map(outcome_view, outcomes)
-                        await asyncio.sleep(0)
-                    tried.append(TriedInput(frames, trial.skipped))
-            return tried
+        def work(trial: Trial) -> list[TriedInput]:
+            return [_decoded(trial, data) for data in inputs]
+
+        with _refusing():
+            return await self._host.on_trial(plugin_id, work)
 
     @override
-    def try_encode(self, plugin_id: str, request: dict[str, Any]) -> bytes:
+    async def try_encode(self, plugin_id: str, request: dict[str, Any]) -> bytes:
+        packed = msgspec.msgpack.encode(request)
         with _refusing():
-            return self._host.try_encode(plugin_id, request)
+            return await self._host.on_trial(plugin_id, lambda trial: trial.encode(packed))
 
     @override
     async def try_whole(
         self, plugin_id: str, inputs: list[bytes], aux: int, normaliser: Normaliser | None
     ) -> list[TriedWhole]:
-        async with self._trying:
-            with _refusing(), self._host.trial(plugin_id) as trial:
-                return [await _whole(trial, data, aux, normaliser) for data in inputs]
+        def work(trial: Trial) -> list[TriedWhole]:
+            return [_whole(trial, data, aux, normaliser) for data in inputs]
+
+        with _refusing():
+            return await self._host.on_trial(plugin_id, work)
 
     @override
     async def call(self, plugin_id: str, args: dict[str, Any], timeout_s: float) -> Any:
@@ -247,8 +244,14 @@ def _refusing() -> Iterator[None]:
         raise Rejected(str(failure)) from failure
 
 
-async def _whole(trial: Trial, data: bytes, aux: int, normaliser: Normaliser | None) -> TriedWhole:
-    """One input's whole way, in slices between which the loop serves others."""
+def _decoded(trial: Trial, data: bytes) -> TriedInput:
+    """One input's frames and what the codec makes of them."""
+    frames = [outcome_view(one) for part in trial.decode(data, _SLICE_FRAMES) for one in part]
+    return TriedInput(frames, trial.skipped)
+
+
+def _whole(trial: Trial, data: bytes, aux: int, normaliser: Normaliser | None) -> TriedWhole:
+    """One input's whole way, in slices: the results of one are held at a time."""
     began = perf_counter()
     frames, rest = trial.framed(data)
     framing_s, decode_s, normalise_s = perf_counter() - began, 0.0, 0.0
@@ -262,7 +265,6 @@ async def _whole(trial: Trial, data: bytes, aux: int, normaliser: Normaliser | N
             one, took_s = tried_view(frame, result, normaliser)
             normalise_s += took_s
             shown.append(one)
-        await asyncio.sleep(0)
     return TriedWhole(
         frames=shown,
         timings=TriedTimings(*(round(seconds * 1e6, 1) for seconds in (framing_s, decode_s, normalise_s))),

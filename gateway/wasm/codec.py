@@ -11,8 +11,14 @@ TRAPPED: Final = -1
 """Host's own result code: the frame made the plugin trap or run out of time."""
 MALFORMED: Final = -2
 """Host's own result code: what the plugin returned is not what the ABI asks for."""
+NOT_TRIED: Final = -3
+"""Host's own result code of a trial: its time was over before the frame's turn came."""
+NOT_SHOWN: Final = -4
+"""Host's own result code of a trial: the answer has no room for what came of the frame."""
 
 CODE_TEXTS: Final = {
+    NOT_SHOWN: "not shown: the answer is full; try fewer frames at once",
+    NOT_TRIED: "not tried: out of time",
     MALFORMED: "malformed result",
     TRAPPED: "trapped",
     0: "dropped",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
@@ -42,6 +42,8 @@ from gateway.wasm.vectors import VectorResult
 from gateway.wasm.versions import Found
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 _TICK_S: Final = 1.0
 """How often strikes, quarantines and versions that have left are seen to while no traffic does so."""
@@ -179,6 +181,17 @@ class PluginHost:
         release = self._codecs_release(plugin_id)
         with closing(WasmCodec(self._shelf.starter.start(release, self._shelf.sandbox))) as codec:
             yield Trial(codec, release.framing)
+
+    async def on_trial(self, plugin_id: str, work: Callable[[Trial], T]) -> T:
+        """Do `work` on such an instance, on a thread of its own and in bounded time, while the loop goes on.
+
+        Raises as `trial` and what `work` raises.
+        """
+        self.codec(plugin_id)
+        running = self._shelf.known(plugin_id).running
+        if running is None:
+            raise NotReady(f"plugin {plugin_id} does not run")
+        return await self._shelf.trials.on(running.proven, work)
 
     def try_encode(self, plugin_id: str, request: dict[str, Any], aux: int = 0) -> bytes:
         """Encode a request on an instance of its own; raises CodecError beside what try_decode raises."""

@@ -23,6 +23,7 @@ from gateway.wasm.loader import Loader, Proven, Refusal, Unchanged, Verdict
 from gateway.wasm.release import Release, Starter, read_release
 from gateway.wasm.sandbox import Sandbox
 from gateway.wasm.slot import Notice, Slot
+from gateway.wasm.trial import TrialRoom
 from gateway.wasm.versions import Found, PluginSources, Survey
 
 log = structlog.get_logger(__name__)
@@ -49,6 +50,7 @@ class PluginShelf:
         self.loader = Loader(
             config, self.starter, self.sandbox, self.make_sandbox, runtime=self._runtime, granted=self.may_use
         )
+        self.trials = TrialRoom(self.starter, self.make_sandbox)
         self._slots: dict[str, Slot] = {}
         self._listeners: list[Callable[[Notice], None]] = []
 
@@ -64,10 +66,13 @@ class PluginShelf:
             log.info("plugin found", plugin=slot.id, state=slot.state, reason=slot.reason)
 
     def close(self) -> None:
-        """Free every plugin; end the watchdog, the loader's thread, and those of calls once these are answered."""
+        """Free every plugin; end the watchdog, the threads of loading and trying, those of calls once answered."""
+        self.trials.close()
         self.loader.close()
         for slot in self._slots.values():
             slot.close()
+        for slot in self._slots.values():
+            slot.join()
         self.sandbox.close()
 
     def on_notice(self, listener: Callable[[Notice], None]) -> None:

@@ -1,20 +1,39 @@
 """Trying payloads on an instance of a plugin that nobody else uses: frames in, outcomes as people see them out.
 
-Knows framing and codec. Leaves no trace in the plugin that runs, and does not know where instances come from.
+Owns the thread on which that happens while the gateway runs, with a sandbox of its own: what is tried may hang at every
+frame, and the loop goes on. Leaves no trace in the plugin that runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from time import perf_counter
+from typing import Any, Final, TypeVar
 
 import msgspec
+import wasmtime
 
 from gateway.core.errors import ConfigError, FramingError, NotReady
 from gateway.core.flow import Decoded
 from gateway.framing.spec import FramingSpec, framer_for
-from gateway.wasm.codec import MALFORMED, TRAPPED, Codec, DecodeResult, code_text
+from gateway.wasm.codec import MALFORMED, NOT_SHOWN, NOT_TRIED, TRAPPED, Codec, DecodeResult, code_text
+from gateway.wasm.host import WasmCodec
+from gateway.wasm.loader import Proven
+from gateway.wasm.release import Starter
+from gateway.wasm.sandbox import Sandbox
 from gateway.wasm.vectors import plain, shown_item
+
+T = TypeVar("T")
+
+TRIAL_S: Final = 5.0
+"""Wall time of one trial: a codec that hangs at every frame is seen to hang by then."""
+MOST_SHOWN_BYTES: Final = 1 << 20
+"""What the items of one trial may take in MessagePack: people read them, and they become JSON."""
+_SLICE_FRAMES: Final = 32
+"""Frames decoded between two looks at the clock; their results are held together."""
 
 
 class FrameOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -29,9 +48,19 @@ class FrameOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class Trial:
     """One instance on which a person tries payloads."""
 
-    def __init__(self, codec: Codec, framing: FramingSpec | None) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        framing: FramingSpec | None,
+        *,
+        given_up: Callable[[], bool] = lambda: False,
+        most_bytes: int = 1 << 62,
+    ) -> None:
+        """given_up: asked between frames; once it says so, no further one is tried. most_bytes: of all items."""
         self._codec = codec
         self._framing = framing
+        self._given_up = given_up
+        self._room = most_bytes
         self.skipped = 0
         """Bytes or frames that the framing of the last input skipped."""
 
@@ -44,8 +73,31 @@ class Trial:
             yield [rest]
 
     def results(self, frames: Sequence[bytes], aux: int = 0) -> list[DecodeResult]:
-        """What the codec makes of frames, one result for each."""
-        return _decode_all(self._codec, frames, [aux] * len(frames))
+        """What the codec makes of frames, one result for each: NOT_TRIED when time was over, NOT_SHOWN without room."""
+        results: list[DecodeResult] = []
+        try:
+            while len(results) < len(frames) and not self._given_up():
+                part = frames[len(results) : len(results) + _SLICE_FRAMES]
+                results += map(self._with_room, self._codec.decode_batch(part, [aux] * len(part)))
+        except NotReady:  # an instance for trying lives as long as the call: there is no later
+            results += [TRAPPED] * (len(frames) - len(results))
+        return results + [NOT_TRIED] * (len(frames) - len(results))
+
+    def encode(self, request: bytes, aux: int = 0) -> bytes:
+        """The bytes that a device would get. Raises CodecError or NotReady."""
+        return self._codec.encode(request, aux)
+
+    def _with_room(self, result: DecodeResult) -> DecodeResult:
+        if not isinstance(result, Decoded):
+            return result
+        try:
+            size = len(msgspec.msgpack.encode(result))
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return MALFORMED
+        if size > self._room:
+            return NOT_SHOWN
+        self._room -= size
+        return result
 
     def framed(self, data: bytes) -> tuple[list[bytes], FrameOutcome | None]:
         """The frames of an input, and what became of a rest that is none."""
@@ -66,16 +118,50 @@ class Trial:
         return frames, rest
 
 
-def _decode_all(codec: Codec, frames: Sequence[bytes], aux: Sequence[int]) -> list[DecodeResult]:
-    """Decode to the end, over kills: a person is waiting for all of it, and no loop for this thread."""
-    results: list[DecodeResult] = []
-    try:
-        while len(results) < len(frames):
-            done = len(results)
-            results += codec.decode_batch(frames[done:], aux[done:])
-    except NotReady:  # an instance for trying lives as long as the call: there is no later
-        results += [TRAPPED] * (len(frames) - len(results))
-    return results
+class TrialRoom:
+    """The thread on which versions are tried, one trial after the other."""
+
+    def __init__(self, starter: Starter, make_sandbox: Callable[[], Sandbox]) -> None:
+        """Start no thread yet."""
+        self._starter = starter
+        self._make_sandbox = make_sandbox
+        self._sandbox: Sandbox | None = None
+        self._closed = False
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wasm-trial")
+
+    async def on(self, proven: Proven, work: Callable[[Trial], T]) -> T:
+        """Do `work` on the thread, with an instance of a version of its own, while the loop goes on.
+
+        Raises what `work` raises, and ConfigError, CodecError or PluginTrapped where the version does not start.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._tried, proven, work)
+
+    def close(self) -> None:
+        """End the thread; the frames that it tries now are waited for."""
+        self._closed = True
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        if self._sandbox is not None:
+            self._sandbox.close()
+
+    def _tried(self, proven: Proven, work: Callable[[Trial], T]) -> T:
+        if self._sandbox is None:
+            self._sandbox = self._make_sandbox()
+        ends_at = perf_counter() + TRIAL_S
+        release, sandbox = proven.release, self._sandbox
+        try:
+            module = sandbox.adopt(release.sha256, proven.module)  # held: the sandbox only lends it
+            program = self._starter.start(release, sandbox)
+        except wasmtime.WasmtimeError as failure:
+            raise ConfigError(f"plugin {release.id} does not start: {failure}") from failure
+        with closing(WasmCodec(program)) as codec:
+            del module
+            trial = Trial(
+                codec,
+                release.framing,
+                given_up=lambda: self._closed or perf_counter() > ends_at,
+                most_bytes=MOST_SHOWN_BYTES,
+            )
+            return work(trial)
 
 
 def _outcome(result: DecodeResult) -> FrameOutcome:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fakes.api_fakes import ApiBench, api_bench
+from fakes.nursery import Nursery, counting
 from fakes.packages import members, package, plugin_folder, zipped
 from structlog.testing import capture_logs
 
@@ -17,7 +18,9 @@ from gateway.core.errors import StorageFailed
 from gateway.core.scope import system_scope
 from gateway.things.catalog import Catalog
 from gateway.things.model import Product, Property, ThingModel
+from gateway.wasm import trial as trial_room
 from gateway.wasm.area import Decisions, PluginArea
+from gateway.wasm.codec import NOT_SHOWN, NOT_TRIED, TRAPPED
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.package import archive
 from gateway.wasm.plugins import PluginHost
@@ -452,3 +455,50 @@ async def test_the_loop_serves_others_while_many_frames_are_tried(
     (tried,) = await trying
     assert len(tried.frames) == 3000
     assert turns >= 3000 // 256
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_codec_that_hangs_at_every_frame_leaves_the_loop_to_others(
+    tmp_path: Path, api: ApiBench, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    monkeypatch.setattr(trial_room, "TRIAL_S", 0.2)
+    monkeypatch.setattr(trial_room, "_SLICE_FRAMES", 2)
+    nursery = Nursery(tmp_path)
+    nursery.put("meter", "1.0", counting("a"))
+    desk = PluginDesk(nursery.host(), nursery.area, api.catalog)
+    inputs = [b"L" + bytes([number]) for number in range(200)]
+    work: Any = desk.try_whole("meter", inputs, 0, None) if whole else desk.try_decode("meter", inputs)
+    trying = asyncio.get_running_loop().create_task(work)
+    turns = 0
+    while not trying.done():
+        await asyncio.sleep(0)
+        turns += 1
+    tried = await trying
+    nursery.close()
+    assert [len(one.frames) for one in tried] == [1] * 200
+    assert tried[0].frames[0].code == TRAPPED
+    assert (tried[-1].frames[0].code, tried[-1].frames[0].error) == (NOT_TRIED, "not tried: out of time")
+    assert turns > 200  # on the loop, there was one for each input
+
+
+async def test_an_answer_that_is_full_says_so_of_the_frames_it_does_not_show(
+    api: ApiBench, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_room, "MOST_SHOWN_BYTES", 1000)
+    await upload(api, room.package())
+    answer = await api.call("POST", "/plugins/meter/try", json={"hex": ["00"] * 50}, expect=200)
+    outcomes = [one["frames"][0] for one in answer["data"]["items"]]
+    assert (outcomes[0]["ok"], outcomes[-1]["ok"], outcomes[-1]["code"]) == (True, False, NOT_SHOWN)
+    assert outcomes[-1]["error"].startswith("not shown")
+
+
+async def test_trying_leaves_the_running_instance_as_it_is(tmp_path: Path, api: ApiBench) -> None:
+    nursery = Nursery(tmp_path)
+    nursery.put("meter", "1.0", counting("a"))
+    host = nursery.host()
+    desk = PluginDesk(host, nursery.area, api.catalog)
+    await desk.try_decode("meter", [b"a", b"T", b"b"])
+    assert await desk.try_encode("meter", {"command": "any"}) == b"a"
+    status, result = host.status("meter"), host.codec("meter").decode_batch([b"a"])[0]
+    nursery.close()
+    assert (status.strikes, getattr(result, "reply_to", None)) == (0, 1)

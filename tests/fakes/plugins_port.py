@@ -59,7 +59,7 @@ class FakePlugins(Plugins):
         self.plugin(plugin_id)
         return [TriedInput([self._outcome(byte) for byte in data if byte != 0x7E], data.count(0x7E)) for data in inputs]
 
-    def try_encode(self, plugin_id: str, request: dict[str, Any]) -> bytes:
+    async def try_encode(self, plugin_id: str, request: dict[str, Any]) -> bytes:
         if request["command"] != "beep":
             raise CodecError(5, "unsupported")
         return b"\x01\x02"
