@@ -1,7 +1,8 @@
 """Judging versions before they run: read, compile, check what they ask for, and make them keep their promises.
 
 Owns the thread on which that happens while the gateway runs, with a sandbox of its own, so that neither a slow compiler
-nor a hostile vector touches the loop. Starts nothing for good: whoever asked does, with what a verdict holds.
+nor a hostile vector touches the loop, and another for the disk, so that people's decisions wait for
+neither. Starts nothing for good: whoever asked does, with what a verdict holds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import structlog
 import wasmtime
 
 from gateway.core.errors import ConfigError, GatewayError
+from gateway.wasm.code_bounds import check_code
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.module_cache import ModuleCache
 from gateway.wasm.release import NotBuilt, Release, Starter, read_release
@@ -81,10 +83,12 @@ class Loader:
         self._aside: Sandbox | None = None
         self._closed = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wasm-loader")
+        self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wasm-versions")
 
     def close(self) -> None:
-        """End the thread; the vector that it runs now is waited for."""
+        """End the threads; the vector or compiler that runs now is waited for, what waits is not begun."""
         self._closed = True
+        self._disk.shutdown(wait=True, cancel_futures=True)
         self._thread.shutdown(wait=True, cancel_futures=True)
         if self._aside is not None:
             self._aside.close()
@@ -113,11 +117,12 @@ class Loader:
 
     async def judge_aside(self, found: Found, using: str | None = None, barred: Collection[str] = ()) -> Verdict:
         """The same on the loader's own thread, while the loop goes on."""
-        return await self.aside(lambda: self._judge(found, using, barred, self._own_sandbox()))
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: self._judge(found, using, barred, self._own_sandbox()))
 
     async def aside(self, work: Callable[[], T]) -> T:
-        """Do something that waits for the disk on the loader's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        """Do something that waits for the disk on a thread that no compiler and no vector holds up."""
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work)
 
     def _own_sandbox(self) -> Sandbox:
         if self._aside is None:
@@ -145,6 +150,7 @@ class Loader:
             if missing:
                 text = f"asks for {', '.join(missing)}, which is not granted ([wasm.grants], or grant it to the plugin)"
                 return Refusal(found=found, state="waiting", reason=text, release=release, missing=missing)
+            check_code(release.wasm)
             module = sandbox.module(release.sha256, release.wasm)
             vectors = self._starter.prove(release, sandbox, lambda: self._closed)
             failed = [result for result in vectors if not result.ok]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -409,9 +410,11 @@ async def test_a_call_under_way_is_answered_over_a_swap(nursery: Nursery) -> Non
 async def test_callable_plugins_that_trap_strike_out_as_codecs_do(nursery: Nursery) -> None:
     nursery.put("sum", "1.0", echoing(1), top='kind = "algo"')
     host = nursery.host(quarantine_s=10)
-    for _ in range(3):
-        with pytest.raises(CodecError, match="trapped"):
-            await host.call("sum", {"x": 1}, timeout_s=10)
+    for number in range(3):
+        for _ in range(4):  # the same arguments count once
+            with pytest.raises(CodecError, match="trapped"):
+                await host.call("sum", {"x": number}, timeout_s=10)
+        assert host.status("sum").strikes == number + 1
     with pytest.raises(NotReady, match="plugin sum is quarantined: 3 strikes within 60 s"):
         await host.call("sum", {}, timeout_s=10)
     nursery.clock.advance(11)
@@ -534,3 +537,27 @@ async def test_a_folder_refused_for_its_signature_is_shown_as_the_folders(nurser
     assert [(one.version, one.source, bool(one.refused)) for one in host.status("meter").versions] == [
         ("1.0", "folder", True)
     ]
+
+
+async def test_a_decision_does_not_wait_for_another_plugins_compiler(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nursery.put("meter", "1.0", counting("a"))
+    nursery.put("zeta", "1.0", counting("z"))
+    host = nursery.host()
+    compiles, may_end = threading.Event(), threading.Event()
+
+    def slow(_wasm: bytes) -> None:
+        compiles.set()
+        assert may_end.wait(60)
+
+    nursery.put("meter", "2.0", counting("b"))
+    monkeypatch.setattr(loader_room, "check_code", slow)
+    activating = asyncio.get_running_loop().create_task(host.activate("meter", "2.0"))
+    try:
+        await asyncio.to_thread(compiles.wait, 60)
+        assert (await host.disable("zeta")).state == "disabled"
+        assert not activating.done()
+    finally:
+        may_end.set()
+    assert (await activating).version == "2.0"
