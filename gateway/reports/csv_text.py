@@ -14,9 +14,12 @@ _FORMULA: Final = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the full-width 
 
 
 def csv_of(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """The table with a header, lines ending in CR LF; None is an empty cell. Source: RFC 4180, section 2."""
+    """The table with a header, lines ending in CR LF; None is an empty cell. Source: RFC 4180, section 2.
+
+    All text is quoted: a spreadsheet that takes `;` for the separator would cut it there, and run what follows.
+    """
     text = io.StringIO()
-    lines = csv.writer(text, quoting=csv.QUOTE_MINIMAL, lineterminator="\r\n")
+    lines = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n")
     lines.writerow(_cell(column) for column in columns)
     lines.writerows([_cell(cell) for cell in row] for row in rows)
     return text.getvalue()

@@ -36,6 +36,8 @@ _GIVEN: Final = frozenset({"rows", "device", "property", "unit", "from", "to"})
 _MALFORMED: Final = -2
 _ARGS_BYTES: Final = 64 * 1024
 """Arguments of one report, which are kept with it."""
+_SUMMARY_BYTES: Final = 64 * 1024
+"""A report's summary: lists show it of every report."""
 
 
 class ReportService:
@@ -178,9 +180,13 @@ class ReportService:
         try:
             table = msgspec.convert(answer, Table)
             # Keys that JSON does not have, and whatever else cannot be kept.
-            summary = msgspec.json.decode(msgspec.json.encode(table.summary), type=dict[str, Any])
+            kept = msgspec.json.encode(table.summary)
+            summary = msgspec.json.decode(kept, type=dict[str, Any])
         except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as failure:
             raise CodecError(_MALFORMED, f"plugin {plugin_id}: its answer is no report: {_shown(failure)}") from failure
+        if len(kept) > _SUMMARY_BYTES:
+            text = f"plugin {plugin_id}: its report's summary is larger than {_SUMMARY_BYTES} bytes"
+            raise CodecError(_MALFORMED, text)
         if len(table.rows) > self._config.rows:
             most = self._config.rows
             raise CodecError(_MALFORMED, f"plugin {plugin_id}: its report has {len(table.rows)} lines, at most {most}")

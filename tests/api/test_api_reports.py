@@ -51,7 +51,7 @@ async def test_a_report_as_csv_is_a_file_that_runs_nothing(bench: ApiBench) -> N
         assert answer.status == 200
         assert answer.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
         assert answer.headers["Content-Disposition"] == f'attachment; filename="report-{report["id"]}.csv"'
-        assert (await answer.read()).decode() == "shift,'=sum\r\n'=HYPERLINK(1),-1.5\r\n夜班,\r\n"
+        assert (await answer.read()).decode() == '"shift","\'=sum"\r\n"\'=HYPERLINK(1)",-1.5\r\n"夜班",""\r\n'
     await bench.call("GET", "/reports/unknown/csv", expect=404)
 
 

@@ -114,6 +114,7 @@ async def test_another_tenants_device_has_no_report() -> None:
         ({"columns": ["a", "b"], "rows": [[1, 2], [1]]}, "not as many cells as columns"),
         ({"columns": ["a"], "rows": [[1]] * 11}, "11 lines, at most 10"),
         ({"columns": ["a"], "rows": [], "summary": {"x": {(1, 2): 3}}}, "no report"),
+        ({"columns": ["a"], "rows": [], "summary": {"x": "x" * 65_536}}, "summary is larger than 65536 bytes"),
     ],
 )
 async def test_an_answer_that_is_no_report_is_the_plugins_failure_and_not_kept(answer: Any, text: str) -> None:
