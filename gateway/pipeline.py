@@ -26,7 +26,7 @@ from gateway.listeners.connection import Connection
 from gateway.things.admission import Admission, Arrivals, Link
 from gateway.things.model import Device, Product
 from gateway.things.sessions import Session, SessionRegistry
-from gateway.wasm.codec import TRAPPED, Codec, code_text
+from gateway.wasm.codec import CODE_TEXTS, TRAPPED, Codec, code_text
 
 log = structlog.get_logger(__name__)
 
@@ -374,7 +374,8 @@ class Pipeline:
     def _refuse(self, turn: Turn, product: Product, link: Link, frame: bytes, code: int | None) -> None:
         """The codec gave no message for a frame: count why, keep some of them for people to look at."""
         reason = code_text(code or 0).replace(" ", "_")
-        self._shed(turn, reason)
+        # One name in the ledger for all that plugins make up: it is kept for good.
+        self._shed(turn, reason if code is None or code in CODE_TEXTS else "plugin_error")
         if not code:
             return
         if self._may_keep_letter():

@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Final
 
 from gateway.core.metrics import Sample
-from gateway.wasm.stats import LATENCY_BOUNDS_S, PluginStats
+from gateway.wasm.stats import LATENCY_BOUNDS_S, OTHER_CODES, PluginStats
 from gateway.wasm.status import PluginStatus
 
 _COUNTERS: Final = (
@@ -58,7 +58,7 @@ def _running(status: PluginStatus, stats: PluginStats, labels: dict[str, str]) -
     for name, text, field in _COUNTERS:
         yield Sample(f"gateway_plugin_{name}_total", text, "counter", labels, getattr(stats, field))
     for code, count in stats.errors.items():
-        by_code = labels | {"code": str(code)}
+        by_code = labels | {"code": "other" if code == OTHER_CODES else str(code)}
         yield Sample("gateway_plugin_errors_total", "Frames refused, by code.", "counter", by_code, count)
     bounds = (*LATENCY_BOUNDS_S, float("inf"))
     buckets = tuple(zip(bounds, accumulate(stats.latency), strict=True))

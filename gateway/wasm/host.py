@@ -31,6 +31,7 @@ from gateway.wasm.fastcall import GuestTrap
 from gateway.wasm.instance import BAD_POINTER
 from gateway.wasm.poison import PoisonMemory
 from gateway.wasm.program import Down, Program
+from gateway.wasm.stats import count_code
 from gateway.wasm.strikes import STRIKE_WINDOW_S
 
 MOST_FRAMES = 1024
@@ -354,6 +355,6 @@ class WasmCodec(Codec):
             elif result is None:
                 stats.dropped += 1
             else:
-                stats.errors[result] = stats.errors.get(result, 0) + 1
+                count_code(stats.errors, result)
         stats.decoded += decoded
         return results

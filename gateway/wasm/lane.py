@@ -32,6 +32,9 @@ IDLE_S: Final = 30.0
 """A thread without a call for so long ends, and its instance's memory goes back to the machine."""
 GRACE_S: Final = 0.25
 """What a running call may overstay its caller's time: the watchdog ends it then and tells more than a timeout would."""
+_UNFAIR_KILLS: Final = 2
+"""Calls in a row that a worker may lose to their callers' deadlines alone; whoever is asked for less time than the
+manifest names once too often, and never answers, is taken for one that hangs."""
 _PREDECESSOR_S: Final = 5.0
 """How long an instance waits for the state that the one before it leaves."""
 _FIRST_RETRY_S: Final = 0.2
@@ -252,6 +255,7 @@ class _Worker:
         self._thread: threading.Thread | None = None
         self._failed_starts = 0
         self._retry_at = 0.0
+        self._unfair_kills = 0
 
     def follow(self, before: _Worker) -> None:
         """Begin with the state of another version's worker; one that never ran passes on what it would have had."""
@@ -297,10 +301,15 @@ class _Worker:
         budget_s = min(self._most_s, call.deadline - self._clock.monotonic_s())
         if call.abandoned or budget_s <= 0:
             raise NotReady(f"plugin {self._release.id} had no thread free in time")
+        fair = budget_s >= self._most_s
+        kills = self.stats.kills
         try:
-            fair = budget_s >= self._most_s
-            return caller.call(call.args, budget_s, most_bytes=call.most_bytes, fair=fair)
+            return caller.call(
+                call.args, budget_s, most_bytes=call.most_bytes, fair=fair or self._unfair_kills >= _UNFAIR_KILLS
+            )
         finally:
+            killed = self.stats.kills > kills
+            self._unfair_kills = self._unfair_kills + 1 if killed and not fair else 0
             self.memory_bytes = caller.program.memory_bytes
 
     def _begin(self, sandbox: Sandbox) -> WasmCaller:

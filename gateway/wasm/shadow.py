@@ -21,7 +21,8 @@ from typing_extensions import override
 from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError, NotReady
 from gateway.core.flow import Decoded
-from gateway.wasm.abi import unpack_results
+from gateway.wasm.abi import MOST_VALUES, unpack_results
+from gateway.wasm.bulk import unfolds_within
 from gateway.wasm.codec import DecodeResult, code_text
 from gateway.wasm.host import Tap, WasmCodec
 from gateway.wasm.imports import HostServices
@@ -41,6 +42,8 @@ MOST_DIFFERENCES: Final = 50
 _SHOWN_FRAME_BYTES: Final = 4_096
 _SHOWN_ITEM_BYTES: Final = 16 << 10
 """How much of a frame and of an item a difference shows."""
+_MOST_NESTING: Final = 16
+"""Levels of a value that are shown; what is deeper, or has no JSON, is shown as its bytes."""
 _LONGEST_REST_S: Final = 0.1
 _LOOK_S: Final = 0.5
 """How often a thread without frames looks whether its time is over."""
@@ -157,9 +160,8 @@ class Shadow(Tap):
         self._ended = self._ended or why
         self._wake.set()
 
-    def close(self) -> None:
-        """Stop, and wait for the thread: at most as long as one call of the candidate may take."""
-        self.stop("the gateway stops")
+    def join(self) -> None:
+        """Wait for the thread once it is stopped, as long as a call of the candidate may take: not for a busy loop."""
         self._thread.join()
 
     def summary(self) -> ShadowSummary:
@@ -235,7 +237,7 @@ class Shadow(Tap):
         found = self._decoded(codec, batch)
         self._candidate_s += perf_counter() - began
         for place, result in enumerate(found):
-            if result == live[place]:
+            if (result or None) == (live[place] or None):  # a guest may say 0 for nil
                 self._same += 1
             else:
                 self._compare(batch, place, live[place], result)
@@ -276,8 +278,10 @@ class Shadow(Tap):
 
 def _shown(result: DecodeResult) -> Any:
     """A result as plain data: an item by its fields, a code with its text, None for a frame that was dropped."""
+    if not result:
+        return None
     if not isinstance(result, Decoded):
-        return None if result is None else {"code": result, "error": code_text(result)}
+        return {"code": result, "error": code_text(result)}
     shown = msgspec.to_builtins(result, builtin_types=(bytes, msgspec.Raw))
     for name in ("ack", "value"):
         shown[name] = _unpacked(getattr(result, name))
@@ -288,9 +292,19 @@ def _unpacked(raw: msgspec.Raw) -> Any:
     if not bytes(raw):
         return None
     try:
-        return msgspec.msgpack.decode(raw)
+        value = to_shown(msgspec.msgpack.decode(raw)) if unfolds_within(raw, MOST_VALUES) else None
+        msgspec.json.encode(value)
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
         return bytes(raw)
+    return bytes(raw) if value is None or _is_deeper(value, _MOST_NESTING) else value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether a value is nested deeper than so many levels, which is what every encoder of a report bears."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return not levels or any(_is_deeper(item, levels - 1) for item in inner)
 
 
 def _kinds(old: Any, new: Any) -> tuple[str, ...]:

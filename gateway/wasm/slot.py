@@ -262,13 +262,18 @@ class Slot:
             del self.barred[digest]
 
     def close(self) -> None:
-        """Free everything at once; nobody is told any more."""
+        """Free everything at once; nobody is told any more, and a shadow's thread ends in the background."""
         self._notify, self._closed = _tell_nobody, True
         self.stop("disabled", "the gateway stops")
         while self._retired:
             self._retired.popleft()[1].close(self._current)
         if self.shadow is not None:
-            self.shadow.close()
+            self.shadow.stop("the plugin is gone, or the gateway stops")
+
+    def join(self) -> None:
+        """Wait for the thread of a shadow, once closed."""
+        if self.shadow is not None:
+            self.shadow.join()
 
     # -- figures --------------------------------------------------------------------------------------------------
 

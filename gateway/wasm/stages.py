@@ -7,7 +7,6 @@ it stands in no text, error or representation.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, Literal, Protocol
@@ -21,12 +20,13 @@ from gateway.core.flow import Decoded
 from gateway.core.metrics import Sample
 from gateway.framing.spec import FramingSpec
 from gateway.framing.wrap import unwrapped, wrapped
-from gateway.wasm.caller import WasmCaller
+from gateway.wasm.caller import WasmCaller, packed_arguments
 from gateway.wasm.codec import MALFORMED, TRAPPED, Codec, DecodeResult, code_text
 from gateway.wasm.manifest import PluginId
 from gateway.wasm.program import Program
 from gateway.wasm.release import Release
 from gateway.wasm.shown import from_shown
+from gateway.wasm.stats import OTHER_CODES, count_code
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +64,17 @@ class StageConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __repr__(self) -> str:
         """Show no secret."""
         return f"StageConfig(plugin={self.plugin!r}, place={self.place!r}, secrets={sorted(self.secrets)!r})"
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What a stage's plugin answers; whatever else is in it is stepped over and never unfolds."""
+
+    data: bytes
+
+
+_answer: Final = msgspec.msgpack.Decoder(_Answer)
+MOST_FIELD_BYTES: Final = 64 * 1024
+"""Plaintext of one field: JSON of so many bytes is read in a few milliseconds, whatever is in it."""
 
 
 class StagePlugins(Protocol):
@@ -112,7 +123,8 @@ class Stages:
         for name, stage in self._stages.items():
             yield Sample("gateway_stage_calls_total", "Calls of stages.", "counter", {"stage": name}, stage.calls)
             for code, count in stage.refused.items():
-                labels = {"stage": name, "reason": code_text(code).replace(" ", "_")}
+                reason = "other" if code == OTHER_CODES else code_text(code).replace(" ", "_")
+                labels = {"stage": name, "reason": reason}
                 yield Sample("gateway_stage_refused_total", "What stages refused.", "counter", labels, count)
 
     def close(self) -> None:
@@ -130,7 +142,7 @@ class Stage:
         self.place = config.place
         self.fields = config.fields
         self.calls = 0
-        self.refused: Counter[int] = Counter()
+        self.refused: dict[int, int] = {}
         self._where = f"stages.{name}"
         self._plugin = config.plugin
         self._plaintext = config.plaintext
@@ -151,27 +163,33 @@ class Stage:
         """Have an instance. Raises NotReady."""
         self._ready()
 
-    def turn(self, op: Operation, data: bytes) -> bytes:
-        """Decrypt or encrypt. Raises CodecError with the plugin's code, PluginTrapped or NotReady."""
+    def turn(self, op: Operation, data: bytes, party: int | None = None) -> bytes:
+        """Decrypt or encrypt, for the connection `party` where there is one.
+
+        Raises CodecError with the plugin's code, PluginTrapped or NotReady.
+        """
         caller = self._ready()
         self.calls += 1
         try:
-            answer = caller.call({**self._args, "op": op, "data": data}, caller.program.limits.deadline_ms / 1000)
+            packed = packed_arguments({**self._args, "op": op, "data": data})
+            answer = caller.call_packed(packed, caller.program.limits.deadline_ms / 1000, party=party)
         except CodecError as refusal:
             # The plugin's own words stay here: it knows the key, and nobody knows what it says.
             raise self._refusal(refusal.number, op, trapped=isinstance(refusal, PluginTrapped)) from None
-        turned = answer.get("data") if isinstance(answer, dict) else None
-        if not isinstance(turned, bytes):
-            raise self._refusal(MALFORMED, op)
-        return turned
+        try:
+            return _answer.decode(answer).data
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            raise self._refusal(MALFORMED, op) from None
 
-    def open_field(self, value: Any) -> Any:
+    def open_field(self, value: Any, party: int | None = None) -> Any:
         """What a field holds, from the hex text of its ciphertext. Raises as `turn` does."""
         try:
             data = bytes.fromhex(value)
         except (TypeError, ValueError):
             raise self._refusal(MALFORMED, "decrypt") from None
-        plain = self.turn("decrypt", data)
+        plain = self.turn("decrypt", data, party)
+        if len(plain) > MOST_FIELD_BYTES:
+            raise self._refusal(MALFORMED, "decrypt")
         try:
             if self._plaintext == "hex":
                 return plain.hex()
@@ -213,10 +231,10 @@ class Stage:
         return caller
 
     def _refusal(self, code: int, op: Operation, *, trapped: bool = False) -> CodecError:
-        self.refused[code] += 1
+        count_code(self.refused, code)
         text = f"stage {self.name} does not {op}: {code_text(code)}"
-        if self.refused[code] in _SAID_AT:
-            log.warning("a stage refused", stage=self.name, reason=code_text(code), so_often=self.refused[code])
+        if self.refused.get(code) in _SAID_AT:
+            log.warning("a stage refused", stage=self.name, reason=code_text(code), so_often=self.refused.get(code))
         return PluginTrapped(TRAPPED, text) if trapped else CodecError(code, text)
 
 
@@ -238,7 +256,8 @@ class StagedCodec(Codec):
     @override
     def decode_batch(self, frames: Sequence[bytes], aux: Sequence[int] | None = None) -> list[DecodeResult]:
         ends = perf_counter() + self._batch_s
-        opened = _until(ends, frames, self._open)
+        parties = aux if aux is not None else [None] * len(frames)
+        opened = _until(ends, list(zip(frames, parties, strict=True)), lambda sent: self._open(*sent))
         whole = [place for place, frame in enumerate(opened) if isinstance(frame, bytes)]
         # Stops short where the codec did: what it left is decrypted again with the rest.
         decoded = iter(self._decode(opened, whole, aux))
@@ -248,7 +267,10 @@ class StagedCodec(Codec):
             if result is _NOT_YET:
                 break
             results.append(result)  # type: ignore[arg-type]  # the mark went above
-        return _until(perf_counter() + self._batch_s, results, self._reveal) if self._after else results
+        if not self._after:
+            return results
+        shown = list(zip(results, parties, strict=False))
+        return _until(perf_counter() + self._batch_s, shown, lambda item: self._reveal(*item))
 
     @override
     def encode(self, request: bytes, aux: int = 0) -> bytes:
@@ -276,22 +298,22 @@ class StagedCodec(Codec):
         frames = [frame for frame in opened if isinstance(frame, bytes)]
         return self._codec.decode_batch(frames, None if aux is None else [aux[place] for place in whole])
 
-    def _open(self, frame: bytes) -> bytes | int:
+    def _open(self, frame: bytes, party: int | None) -> bytes | int:
         """The frame as the codec wants it, or the code of the stage that refused it. Raises NotReady."""
         try:
             for stage in self._before:
-                frame = stage.turn("decrypt", frame)
+                frame = stage.turn("decrypt", frame, party)
         except CodecError as refusal:
             return refusal.number or MALFORMED
         return frame
 
-    def _reveal(self, result: DecodeResult) -> DecodeResult:
+    def _reveal(self, result: DecodeResult, party: int | None) -> DecodeResult:
         """A decoded item with its fields open, or the code of the stage that refused one. Raises NotReady."""
         if not isinstance(result, Decoded):
             return result
         try:
             for stage in self._after:
-                _reveal(result, stage)
+                _reveal(result, stage, party)
         except CodecError as refusal:
             return refusal.number or MALFORMED
         return result
@@ -309,16 +331,16 @@ class StagedCodec(Codec):
 _NOT_YET: Final = object()
 
 
-def _reveal(item: Decoded, stage: Stage) -> None:
+def _reveal(item: Decoded, stage: Stage, party: int | None) -> None:
     """Open a stage's fields wherever a decoded item has them."""
     for point in item.points:
         point.values.update(
-            {name: stage.open_field(point.values[name]) for name in stage.fields if name in point.values}
+            {name: stage.open_field(point.values[name], party) for name in stage.fields if name in point.values}
         )
     if bytes(item.value):
         value = msgspec.msgpack.decode(item.value)
         if isinstance(value, dict) and not value.keys().isdisjoint(stage.fields):
-            value |= {name: stage.open_field(value[name]) for name in stage.fields if name in value}
+            value |= {name: stage.open_field(value[name], party) for name in stage.fields if name in value}
             item.value = msgspec.Raw(msgspec.msgpack.encode(value))
 
 

@@ -14,11 +14,24 @@ LATENCY_BOUNDS_S: Final = (
 """Upper bounds of the latency histogram's buckets: from a small frame to a call that ran into any codec's deadline."""
 
 
+MOST_CODES: Final = 64
+"""Distinct result codes counted one by one: more than a protocol has. A plugin may make up four billion."""
+OTHER_CODES: Final = -100
+"""Stands for all further ones."""
+
+
+def count_code(counts: dict[int, int], code: int, times: int = 1) -> None:
+    """Count a result code, as OTHER_CODES where there are too many others already."""
+    if code not in counts and len(counts) >= MOST_CODES:
+        code = OTHER_CODES
+    counts[code] = counts.get(code, 0) + times
+
+
 class PluginStats(msgspec.Struct):
     """Counters of one plugin since it was loaded.
 
     calls: calls into the plugin, batches and encodes.
-    errors: results by code (the ABI's, the plugin's own, TRAPPED and MALFORMED).
+    errors: results by code (the ABI's, the plugin's own, TRAPPED and MALFORMED), MOST_CODES of them and OTHER_CODES.
     traps: instances lost to a fault. kills: instances lost to a deadline.
     strikes: faults of the plugin, one per guilty frame or request.
     busy_s: wall seconds inside guest calls; stalled_s: those of them in which the thread had no processor, as far as
@@ -55,8 +68,8 @@ def summed(parts: Iterable[PluginStats]) -> PluginStats:
             count = getattr(part, name)
             if isinstance(count, dict):
                 mine = getattr(total, name)
-                for key, value in list(count.items()):
-                    mine[key] = mine.get(key, 0) + value
+                for code, times in list(count.items()):
+                    count_code(mine, code, times)
             elif isinstance(count, list):
                 setattr(total, name, [a + b for a, b in zip(getattr(total, name), count, strict=True)])
             else:

@@ -126,6 +126,25 @@ async def test_the_callers_time_is_the_guests_budget_where_it_is_shorter_than_th
     assert lane.stats.strikes == 1
 
 
+async def test_a_plugin_that_never_answers_in_its_callers_time_strikes_all_the_same(make_lane: MakeLane) -> None:
+    lane = make_lane(deadline_ms=60_000)
+    await lane.call("warm", timeout_s=10)
+    for strikes in (0, 0, 1):
+        with pytest.raises(PluginTrapped):
+            await lane.call("L", timeout_s=0.1)
+        assert lane.stats.strikes == strikes
+
+
+async def test_an_answer_between_forgives_what_was_lost_to_callers_in_a_hurry(make_lane: MakeLane) -> None:
+    lane = make_lane(deadline_ms=60_000)
+    for _ in range(2):
+        await lane.call("warm", timeout_s=10)
+        for _ in range(2):
+            with pytest.raises(PluginTrapped):
+                await lane.call("L", timeout_s=0.1)
+    assert (lane.stats.kills, lane.stats.strikes) == (4, 0)
+
+
 async def test_a_call_that_finds_no_thread_in_time_is_not_made(make_lane: MakeLane) -> None:
     lane = make_lane(deadline_ms=1000)
     await lane.call("warm", timeout_s=10)

@@ -411,7 +411,7 @@ async def test_callable_plugins_that_trap_strike_out_as_codecs_do(nursery: Nurse
     nursery.put("sum", "1.0", echoing(1), top='kind = "algo"')
     host = nursery.host(quarantine_s=10)
     for number in range(3):
-        for _ in range(4):  # the same arguments count once
+        for _ in range(4 if number < 2 else 1):  # the same arguments count once
             with pytest.raises(CodecError, match="trapped"):
                 await host.call("sum", {"x": number}, timeout_s=10)
         assert host.status("sum").strikes == number + 1

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from fakes.eventually import eventually
 from fakes.nursery import Nursery, counting, echoing, marks
-from guests_gw1 import guest
+from guests_gw1 import answering, guest
 
 from gateway.core.errors import ConfigError, Conflict, NotFound
 from gateway.wasm import shadow as shadow_room
 from gateway.wasm.abi import pack_results, unpack_results
+from gateway.wasm.area import Decisions
 from gateway.wasm.plugins import PluginHost
 from gateway.wasm.shadow import MOST_DIFFERENCES, ShadowReport
 
@@ -264,3 +266,44 @@ def test_results_survive_the_way_to_the_shadow(nursery: Nursery) -> None:
     nursery.put("meter", "1.0", counting("a", ack=True))
     results = nursery.host().codec("meter").decode_batch([b"x", b"T", b"y"])
     assert unpack_results(pack_results([*results, None, 7, -2])) == [*results, None, 7, -2]
+
+
+def fixed(item: bytes) -> bytes:
+    """A codec that answers one frame with one item."""
+    return answering(b"\x91" + item)
+
+
+async def shadowed(nursery: Nursery, live: bytes, candidate: bytes) -> ShadowReport:
+    nursery.install("meter", "1.0", fixed(live))
+    nursery.install("meter", "2.0", fixed(candidate))
+    nursery.area.decide("meter", Decisions(active="1.0"))
+    host = nursery.host()
+    await host.shadow("meter", "2.0", 10)
+    host.codec("meter").decode_batch([b"a"])
+    return compared(host, 1)
+
+
+@pytest.mark.parametrize(("live", "candidate"), [(b"\x00", b"\xc0"), (b"\x00", b"\x00"), (b"\xc0", b"\x00")])
+async def test_a_drop_is_a_drop_whichever_way_it_is_said(nursery: Nursery, live: bytes, candidate: bytes) -> None:
+    report = await shadowed(nursery, live, candidate)
+    assert (report.same, report.different) == (1, 0)
+
+
+@pytest.mark.parametrize("value", [b"\x91" * 400 + b"\xc0", b"\xd4\x05\x00", b"\x91" * 30 + b"\xc0"])
+async def test_a_value_that_no_report_can_hold_is_shown_as_its_bytes(nursery: Nursery, value: bytes) -> None:
+    item = b"\x82\xa4kind\xa9heartbeat\xa5value"
+    report = await shadowed(nursery, item + b"\x01", item + value)
+    assert report.kinds == {"value": 1}
+    assert report.differences[0].candidate["value"] == {"$hex": value.hex()}
+    assert not report.ended
+    assert msgspec.json.encode(report)
+
+
+async def test_a_slow_frame_of_the_live_version_does_not_end_the_shadow(nursery: Nursery) -> None:
+    nursery.put("meter", "1.0", counting("a"))
+    nursery.install("meter", "2.0", counting("a"))
+    host = nursery.host()
+    await host.shadow("meter", "2.0", 10)
+    done = len(host.codec("meter").decode_batch([b"a", b"L", b"a", b"a"], [1, 2, 3, 4]))
+    report = compared(host, done)
+    assert (report.ended, report.frames, report.same) == ("", done, done)

@@ -20,6 +20,7 @@ from gateway.core.errors import CodecError, ConfigError, NotFound, NotReady, Plu
 from gateway.core.flow import Decoded, Point
 from gateway.framing.spec import FlagEscapeSpec
 from gateway.framing.wrap import unwrapped, wrapped
+from gateway.wasm import stages as stages_room
 from gateway.wasm.codec import MALFORMED, TRAPPED, DecodeResult
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.plugins import PluginHost
@@ -196,7 +197,7 @@ def test_a_frame_that_makes_a_stage_trap_is_lost_and_no_other(make: MakeStages, 
 
 def test_frames_that_hang_a_stage_end_the_batch_early_so_that_the_loop_breathes(make: MakeStages) -> None:
     staged = make(s={"plugin": "last"}).around(EchoCodec(), ("s",))
-    frames, results = [b"L"] * 6 + [b"a"], list[DecodeResult]()
+    frames, results = [b"%dL" % number for number in range(6)] + [b"a"], list[DecodeResult]()
     rounds = 0
     while len(results) < len(frames):
         results += staged.decode_batch(frames[len(results) :])
@@ -352,12 +353,43 @@ def test_a_stage_that_strikes_out_takes_its_plugin_out_of_service(tmp_path: Path
     stages = Stages({"s": StageConfig(plugin="last")}, host)
     try:
         staged = stages.around(EchoCodec(), ("s",))
-        assert staged.decode_batch([b"T"] * 2) == [TRAPPED] * 2
+        assert staged.decode_batch([b"1T", b"2T"]) == [TRAPPED] * 2
         assert host.status("last").state == "running"
-        assert staged.decode_batch([b"T"]) == [TRAPPED]
+        assert staged.decode_batch([b"3T"]) == [TRAPPED]
         with pytest.raises(NotReady, match="quarantine"):
             staged.decode_batch([b"a"])
         assert host.status("last").state == "quarantined"
     finally:
         stages.close()
         host.close()
+
+
+def test_the_same_poison_through_a_stage_costs_one_strike_and_one_connection_takes_no_stage_out(tmp_path: Path) -> None:
+    put_caller(tmp_path / "plugins", "last", kind="crypto", wasm=last_byte())
+    host = PluginHost(WasmConfig(strikes=3), [tmp_path / "plugins"], tmp_path / "cache")
+    host.load_all()
+    stages = Stages({"s": StageConfig(plugin="last")}, host)
+    try:
+        staged = stages.around(EchoCodec(), ("s",))
+        for number in range(10):
+            assert staged.decode_batch([b"T"], [number]) == [TRAPPED]
+        assert (host.status("last").state, host.status("last").strikes) == ("running", 1)
+        for number in range(10):
+            assert staged.decode_batch([b"%dT" % number], [7]) == [TRAPPED]
+        assert (host.status("last").state, host.status("last").strikes) == ("running", 2)
+        staged.decode_batch([b"otherT"], [8])
+        assert host.status("last").strikes == 3
+    finally:
+        stages.close()
+        host.close()
+
+
+def test_a_field_that_opens_to_more_than_its_bound_is_malformed(
+    make: MakeStages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = make(s={"plugin": "last", "place": "after", "fields": ["f"], "plaintext": "json"})._stages["s"]
+    assert stage.open_field(b"7".hex()) == 7
+    monkeypatch.setattr(stages_room, "MOST_FIELD_BYTES", 0)
+    with pytest.raises(CodecError) as refused:
+        stage.open_field(b"7".hex())
+    assert refused.value.number == MALFORMED

@@ -17,6 +17,7 @@ from gateway.wasm import abi
 from gateway.wasm.abi import unpack_batch
 from gateway.wasm.codec import MALFORMED, TRAPPED, DecodeResult
 from gateway.wasm.manifest import Limits
+from gateway.wasm.stats import MOST_CODES, OTHER_CODES, summed
 
 
 def shown(results: list[DecodeResult]) -> list[str | int | None]:
@@ -41,6 +42,18 @@ def test_codes_and_drops_stand_beside_items(make_codec: MakeCodec) -> None:
     assert codec.stats.decoded == 2
     assert codec.stats.dropped == 1
     assert codec.stats.errors == {3: 1}
+
+
+def test_codes_that_a_guest_makes_up_are_counted_together_beyond_a_bound(make_codec: MakeCodec) -> None:
+    counter = """(global $code (mut i32) (i32.const 1000))"""
+    next_code = """(global.set $code (i32.add (global.get $code) (i32.const 1)))
+      (i64.extend_i32_u (global.get $code))"""
+    codec = make_codec(guest(next_code, more=counter))
+    for _ in range(MOST_CODES + 100):
+        codec.decode_batch([b"a"])
+    assert len(codec.stats.errors) == MOST_CODES + 1
+    assert codec.stats.errors[OTHER_CODES] == 100
+    assert sum(summed([codec.stats, codec.stats]).errors.values()) == 2 * (MOST_CODES + 100)
 
 
 def test_one_malformed_item_leaves_its_neighbours_alone(make_codec: MakeCodec) -> None:
