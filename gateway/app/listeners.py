@@ -80,6 +80,7 @@ class ListenerFleet(Listeners):
         self._supervisor = supervisor
         self._clock = clock
         self._running: dict[str, _Running] = {}
+        self._fallen: dict[str, _Running] = {}
         self._changing = asyncio.Lock()
 
     async def reconcile(self, declared: Mapping[str, dict[str, Any]], host: str) -> None:
@@ -89,6 +90,7 @@ class ListenerFleet(Listeners):
         """
         async with self._changing:
             wanted = {name: read_entry(name, plain, self._kinds, self._framing_of) for name, plain in declared.items()}
+            self._fallen.clear()  # what is declared and does not run is started below
             for name in [name for name, running in self._running.items() if not _same(running.entry, wanted.get(name))]:
                 await self._stop(name)
             for name, entry in wanted.items():
@@ -98,16 +100,29 @@ class ListenerFleet(Listeners):
     async def read_framings(self) -> None:
         """Restart the listeners whose product's plugin now cuts frames in another way, on the ports they have.
 
-        Their peers connect again: bytes that were cut the old way cannot go on in the new one. Raises ConfigError.
+        Their peers connect again: bytes that were cut the old way cannot go on in the new one. Each is seen to by
+        itself, and one that did not start again after its stop is tried anew. Raises ConfigError naming what failed.
         """
+        failures: list[str] = []
         async with self._changing:
-            for name, running in list(self._running.items()):
-                entry = read_entry(name, running.entry.plain, self._kinds, self._framing_of)
-                if entry.framing != running.entry.framing:
-                    log.warning("listener restarts: its plugin cuts frames in another way now", listener=name)
-                    await self._stop(name)
-                    config = msgspec.structs.replace(entry.config, port=running.port)
-                    await self._start(name, entry._replace(config=config), running.host)
+            for name, running in [*self._running.items(), *self._fallen.items()]:
+                try:
+                    await self._read_framing(name, running)
+                except (GatewayError, OSError) as failure:
+                    failures.append(str(failure))
+        if failures:
+            raise ConfigError("; ".join(failures))
+
+    async def _read_framing(self, name: str, running: _Running) -> None:
+        entry = read_entry(name, running.entry.plain, self._kinds, self._framing_of)
+        if name in self._running:
+            if entry.framing == running.entry.framing:
+                return
+            log.warning("listener restarts: its plugin cuts frames in another way now", listener=name)
+            await self._stop(name)
+        self._fallen[name] = running  # until it accepts again: somebody may have taken its port meanwhile
+        config = msgspec.structs.replace(entry.config, port=running.port)
+        await self._start(name, entry._replace(config=config), running.host)
 
     async def stop(self) -> None:
         """Stop every listener; peers are told."""
@@ -152,6 +167,7 @@ class ListenerFleet(Listeners):
         )
         bound_host, port = await listener.start(host)
         self._running[name] = _Running(entry, listener, bound_host, port)
+        self._fallen.pop(name, None)
 
     async def _stop(self, name: str) -> None:
         running = self._running.pop(name)

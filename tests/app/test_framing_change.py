@@ -29,6 +29,10 @@ class PostConfig(msgspec.Struct, frozen=True, kw_only=True):
     bind: str | None = None
 
 
+TAKEN: set[int] = set()
+"""Ports that another process has."""
+
+
 @dataclass
 class Post:
     """What a listener was made with, and whether it still accepts."""
@@ -40,6 +44,8 @@ class Post:
     connections: int = 0
 
     async def start(self, host: str) -> tuple[str, int]:
+        if self.config.port in TAKEN:
+            raise ConfigError(f"port {self.config.port} is in use")
         self.open = True
         return host, self.config.port or 4711
 
@@ -122,3 +128,24 @@ async def test_a_reload_of_the_configuration_after_it_restarts_nothing_again(str
     await street.fleet.reconcile(entries, "127.0.0.1")
     assert len(street.made) == made
     assert set(street.running()) == {"a", "b"}
+
+
+async def test_a_framing_that_cannot_be_read_keeps_no_other_listener_from_its_own(street: Street) -> None:
+    street.framings |= {"meter": None, "truck": HASH}
+    with pytest.raises(ConfigError, match=r"listeners\.a"):
+        await street.fleet.read_framings()
+    assert street.running()["b"].framing == HASH
+
+
+async def test_a_listener_that_does_not_start_after_its_stop_is_tried_again(street: Street) -> None:
+    street.framings["meter"] = HASH
+    TAKEN.add(4711)
+    try:
+        with pytest.raises(ConfigError, match="in use"):
+            await street.fleet.read_framings()
+        assert "a" not in street.running()
+    finally:
+        TAKEN.clear()
+    await street.fleet.read_framings()
+    assert street.running()["a"].framing == HASH
+    assert street.fleet.bound["a"] == ("127.0.0.1", 4711)
