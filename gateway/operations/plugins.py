@@ -52,6 +52,7 @@ def install(loaded: Loaded, package: Path, *, activate: bool = True) -> InstallR
     """
     area = plugin_area(loaded)
     before = {(plugin_id, one.version) for plugin_id in area.ids() for one in area.versions(plugin_id)}
+    ran = {survey.id: survey.preferred() for survey in PluginSources(_dirs(loaded), area).survey_all()}
     installed = area.install(package)
     plugin_id, version = installed.id, installed.version
     decided = area.decisions(plugin_id)
@@ -63,7 +64,8 @@ def install(loaded: Loaded, package: Path, *, activate: bool = True) -> InstallR
         if (plugin_id, version) not in before:
             area.remove(plugin_id, version)
         raise ConfigError(f"{plugin_id} {version} is not installed: {verdict.reason}")
-    previous = decided.previous if decided.active == version else decided.active
+    last = next((one.version for one in ran.get(plugin_id, ())), None)  # a folder's version is a way back, too
+    previous = decided.previous if last in {None, version} else last
     area.decide(plugin_id, msgspec.structs.replace(decided, active=version, previous=previous, disabled=False))
     missing = verdict.missing if isinstance(verdict, Refusal) else ()
     return InstallReport(installed=installed, active=not missing, missing=missing)

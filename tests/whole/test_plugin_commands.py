@@ -138,6 +138,16 @@ def test_a_rollback_goes_to_the_version_before_and_back(desk: Desk) -> None:
     assert "no version to go back to" in desk.run("rollback", "ghost", expect=1)
 
 
+def test_a_version_installed_over_a_folders_has_a_way_back_to_it(desk: Desk) -> None:
+    plugin_folder(desk.home / "dirs", "0.9.0")
+    desk.run("install", desk.packed("1.0.0"))
+    assert desk.area.decisions("meter").previous == "0.9.0"
+    desk.run("install", desk.packed("1.0.0"))
+    assert desk.area.decisions("meter").previous == "0.9.0"  # the same again changes nothing
+    assert "the version in the folder is active" in desk.run("rollback", "meter")
+    assert "meter  0.9.0" in desk.run("list")
+
+
 def test_a_version_may_be_kept_without_running(desk: Desk) -> None:
     assert "kept, not active" in desk.run("install", desk.packed("1.0.0"), "--no-activate")
     assert "disabled" in desk.run("list")
