@@ -218,6 +218,10 @@ class PluginHost:
         Raises NotFound, StorageFailed, or ConfigError or CodecError saying why the version is not taken; then the old
         one goes on.
         """
+        return await self._activate(plugin_id, version)
+
+    async def _activate(self, plugin_id: str, version: str, digest: str | None = None) -> PluginStatus:
+        """Activate a version, which must have this digest where one is named."""
         async with self._shelf.changing(plugin_id) as slot:
             survey = await self._shelf.look(slot)
             found = survey.version(version)
@@ -229,6 +233,8 @@ class PluginHost:
             if isinstance(verdict, Refusal) and verdict.state != "waiting":
                 slot.refuse(verdict)
                 raise ConfigError(f"plugin {plugin_id} {version}: {verdict.reason}")
+            if digest is not None and isinstance(verdict, Proven) and verdict.release.digest != digest:
+                raise Conflict(f"plugin {plugin_id} {version} was changed since its shadow began; shadow it again")
             decided = _decided_for(slot, survey.decisions, found)
             await self._shelf.decide(slot, decided)
             try:
@@ -251,11 +257,14 @@ class PluginHost:
             survey = await self._shelf.look(slot)
             left = slot.current
             slot.pardon(before.proven.release.version)
-            slot.use(before.proven)
+            await self._shelf.decide(slot, _decided_for(slot, survey.decisions, before.proven.found, left))
+            try:
+                self._shelf.take(slot, before.proven)
+            except GatewayError:
+                await self._shelf.decide(slot, survey.decisions)
+                raise
             if left is not None:
                 slot.bar(left.release)  # a folder's new content does not come back by itself
-            found = before.proven.found
-            await self._shelf.decide(slot, _decided_for(slot, survey.decisions, found, left))
         await self._shelf.follow_runtime(plugin_id)
         return self.status(plugin_id)
 
@@ -368,11 +377,12 @@ class PluginHost:
         return None if slot.shadow is None else slot.shadow.report()
 
     async def promote(self, plugin_id: str) -> PluginStatus:
-        """Activate the version in shadow. Raises Conflict where there is none, else as `activate`."""
+        """Activate the version in shadow, if it is still the same. Raises Conflict where not, else as `activate`."""
         slot = self._shelf.known(plugin_id)
         if slot.shadow is None:
             raise Conflict(f"plugin {plugin_id} has no version in shadow")
-        return await self.activate(plugin_id, slot.shadow.release.version)
+        release = slot.shadow.release
+        return await self._activate(plugin_id, release.version, release.digest)
 
     # -- watching -------------------------------------------------------------------------------------------------
 

@@ -124,7 +124,7 @@ class PluginShelf:
         """See to what is due in every slot, and keep what slots decided by themselves."""
         for slot in self:
             slot.tick()
-            if slot.rolled_back_from is None or slot.current is None:
+            if slot.rolled_back_from is None or slot.current is None or slot.lock.locked():
                 continue
             async with slot.lock:
                 decisions = await self.loader.aside(partial(self.sources.decisions, slot.id))
@@ -143,6 +143,8 @@ class PluginShelf:
             surveys[plugin_id] = await self.loader.aside(partial(self.sources.survey, plugin_id))
         for survey in surveys.values():
             slot = self.slot(survey.id)
+            if slot.lock.locked():
+                continue  # somebody changes it now: the next look sees what came of that, and others need not wait
             if slot.acted_on == survey.mark:
                 slot.glimpsed = None
             elif slot.glimpsed != survey.mark:

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wasmtime
 from fakes.nursery import Nursery, counting, echoing, marks, vector
 from fakes.traffic import FakeClock
 from guests_gw1 import guest
 
-from gateway.core.errors import CodecError, ConfigError, Conflict, NotFound, NotReady
+from gateway.core.errors import CodecError, ConfigError, Conflict, NotFound, NotReady, StorageFailed
 from gateway.wasm import loader as loader_room
 from gateway.wasm import vectors as vector_room
-from gateway.wasm.area import Decisions
+from gateway.wasm.area import Decisions, PluginArea
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.host import WasmCodec
 from gateway.wasm.plugins import PluginHost
-from gateway.wasm.release import read_release
+from gateway.wasm.release import Starter, read_release
 from gateway.wasm.slot import MOST_RETIRED, RETIRE_S
 
 CARRY = "[state]\ncarry = true\n"
@@ -561,3 +562,50 @@ async def test_a_decision_does_not_wait_for_another_plugins_compiler(
     finally:
         may_end.set()
     assert (await activating).version == "2.0"
+
+
+async def test_a_rollback_that_cannot_be_kept_or_does_not_start_changes_nothing(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nursery.install("meter", "1.0", counting("a"))
+    nursery.install("meter", "2.0", counting("b"))
+    nursery.area.decide("meter", Decisions(active="1.0"))
+    host = nursery.host()
+    await host.activate("meter", "2.0")
+    decided = nursery.area.decisions("meter")
+
+    def failing(*_args: Any, **_more: Any) -> None:
+        raise wasmtime.WasmtimeError("no memory left")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Starter, "start", failing)
+        with pytest.raises(ConfigError, match="does not start: no memory left"):
+            await host.rollback("meter")
+    assert marks(host, "meter") == ["b"]
+    assert nursery.area.decisions("meter") == decided
+
+    def full(*_args: Any) -> None:
+        raise StorageFailed("no space left")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(PluginArea, "decide", full)
+        with pytest.raises(StorageFailed):
+            await host.rollback("meter")
+    assert marks(host, "meter") == ["b"]
+    assert (await host.rollback("meter")).version == "1.0"
+
+
+async def test_a_look_at_all_plugins_does_not_wait_for_one_that_somebody_changes(nursery: Nursery) -> None:
+    nursery.put("meter", "1.0", counting("a"))
+    nursery.put("other", "1.0", counting("x"))
+    host = nursery.host()
+    nursery.put("other", "1.1", counting("y"))
+    nursery.put("meter", "1.1", counting("b"))
+    async with host._shelf.slot("meter").lock:
+        await host.poll()
+        await host.poll()
+        await host.attend()
+        assert (marks(host, "meter"), marks(host, "other")) == (["a"], ["y"])
+    await host.poll()
+    await host.poll()
+    assert marks(host, "meter") == ["b"]

@@ -307,3 +307,15 @@ async def test_a_slow_frame_of_the_live_version_does_not_end_the_shadow(nursery:
     done = len(host.codec("meter").decode_batch([b"a", b"L", b"a", b"a"], [1, 2, 3, 4]))
     report = compared(host, done)
     assert (report.ended, report.frames, report.same) == ("", done, done)
+
+
+async def test_a_version_that_was_changed_since_its_shadow_began_is_not_promoted(nursery: Nursery) -> None:
+    nursery.install("meter", "1.0", counting("a"))
+    nursery.put("meter", "2.0", counting("b"))
+    nursery.area.decide("meter", Decisions(active="1.0"))
+    host = nursery.host()
+    await host.shadow("meter", "2.0", 10)
+    nursery.put("meter", "2.0", counting("c"))
+    with pytest.raises(Conflict, match="was changed since its shadow began"):
+        await host.promote("meter")
+    assert marks(host, "meter") == ["a"]
