@@ -6,7 +6,7 @@ Owns the order of an installation: kept first, then run, taken away again where 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Final
@@ -26,6 +26,7 @@ from gateway.api.plugin_port import (
     TriedWhole,
 )
 from gateway.app.desk_views import detail_view, outcome_view, shadow_view, status_view, tried_view
+from gateway.config import GatewayConfig
 from gateway.core.errors import ConfigError, Conflict, NotFound, Rejected
 from gateway.core.metrics import Sample
 from gateway.core.scope import DEFAULT_TENANT
@@ -45,8 +46,18 @@ _MOST_ANSWER_BYTES: Final = 1 << 20
 class PluginDesk(Plugins):
     """Adapts the plugin host to the API's port."""
 
-    def __init__(self, host: PluginHost, area: PluginArea, catalog: Catalog) -> None:
-        """Wire the host, where its packages lie, and who uses plugins."""
+    def __init__(
+        self,
+        host: PluginHost,
+        area: PluginArea,
+        catalog: Catalog,
+        configured: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """Wire the host, where its packages lie, and who uses plugins.
+
+        configured: what the configuration makes of plugins beside products, by the plugin's id.
+        """
+        self._configured = configured or {}
         self.max_package_bytes = area.limits.max_package_bytes
         self._host = host
         self._area = area
@@ -218,10 +229,11 @@ class PluginDesk(Plugins):
         return sorted(product.id for product in products if product.tenant_id == tenant_id)
 
     def _check_unused(self, plugin_id: str) -> None:
-        """Raise Conflict while a product, or another plugin's script, needs the plugin."""
+        """Raise Conflict while a product, a stage, a channel or another plugin's script needs the plugin."""
         users = [f"product {name}" for name in self._users(plugin_id, DEFAULT_TENANT)]
         if not users and self._catalog.products_of_plugin(plugin_id):
             users = ["a product of another tenant"]
+        users += self._configured.get(plugin_id, ())
         users += [f"plugin {one.id}" for one in self._host.plugins() if self._runtime_of(one.id) == plugin_id]
         if users:
             raise Conflict(
@@ -233,6 +245,17 @@ class PluginDesk(Plugins):
             return self._host.manifest(plugin_id).runtime
         except ConfigError:
             return None
+
+
+def configured_users(config: GatewayConfig) -> dict[str, list[str]]:
+    """Stages and notification channels by the plugin that they name."""
+    users: dict[str, list[str]] = {}
+    for name, stage in config.stages.items():
+        users.setdefault(stage.plugin, []).append(f"stage {name}")
+    for name, channel in config.notify.items():
+        if channel.get("type") == "plugin":
+            users.setdefault(str(channel.get("plugin")), []).append(f"notification channel {name}")
+    return users
 
 
 @contextmanager

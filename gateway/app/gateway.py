@@ -20,7 +20,7 @@ import structlog
 from gateway import __version__
 from gateway.api.health import HealthSampler
 from gateway.app.automation import Automation
-from gateway.app.desk import PluginDesk
+from gateway.app.desk import PluginDesk, configured_users
 from gateway.app.edges import Edges
 from gateway.app.listeners import ListenerFleet
 from gateway.app.notifications import Notifications
@@ -141,7 +141,7 @@ class Gateway:
                 wasm_path=traffic.plugins.path,
             )
             supervisor.start("health", health.probe)
-            desk = PluginDesk(traffic.plugins, traffic.area, traffic.catalog)
+            desk = PluginDesk(traffic.plugins, traffic.area, traffic.catalog, configured_users(config))
             rooms = (traffic, journal, edges, desk, automation, health)
             identity = Identity(config, data_dir, database, clock)
             await identity.tokens.load()

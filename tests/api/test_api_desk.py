@@ -13,7 +13,8 @@ from fakes.nursery import Nursery, counting
 from fakes.packages import members, package, plugin_folder, zipped
 from structlog.testing import capture_logs
 
-from gateway.app.desk import PluginDesk
+from gateway.app.desk import PluginDesk, configured_users
+from gateway.config import GatewayConfig
 from gateway.core.errors import StorageFailed
 from gateway.core.scope import system_scope
 from gateway.things.catalog import Catalog
@@ -25,6 +26,7 @@ from gateway.wasm.config import WasmConfig
 from gateway.wasm.package import archive
 from gateway.wasm.plugins import PluginHost
 from gateway.wasm.signing import Trust, make_key, sign
+from gateway.wasm.stages import StageConfig
 from gateway.workbench.build import build_plugin
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
@@ -311,6 +313,21 @@ async def test_a_plugin_in_use_is_not_removed(api: ApiBench, room: Room) -> None
     await api.call("DELETE", "/plugins/meter", expect=200)
     await api.call("GET", "/plugins/meter", expect=404)
     assert room.area.ids() == []
+
+
+async def test_a_plugin_of_a_stage_or_channel_is_not_removed(room: Room) -> None:
+    config = GatewayConfig(
+        stages={"link": StageConfig(plugin="meter")}, notify={"ops": {"type": "plugin", "plugin": "meter"}, "log": {}}
+    )
+
+    def desk(catalog: Catalog) -> PluginDesk:
+        return PluginDesk(room.host, room.area, catalog, configured_users(config))
+
+    async with api_bench(plugins=desk) as api:
+        await upload(api, room.package())
+        answer = await api.call("DELETE", "/plugins/meter", expect=409)
+        assert "stage link, notification channel ops" in answer["error"]
+        assert room.area.versions("meter")
 
 
 async def test_a_product_of_another_tenant_holds_a_plugin_without_being_named(api: ApiBench, room: Room) -> None:
