@@ -280,6 +280,18 @@ async def test_a_wrong_checksum_is_a_dead_letter_and_the_neighbours_are_stored(s
     assert connection.sent == [b"ack 1;ack 2;"]
 
 
+async def test_codes_that_a_plugin_makes_up_share_one_reason_in_the_ledger(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = stage.connect()
+    monkeypatch.setattr(stage.codec, "decode_batch", lambda frames, _aux: [300 + at for at in range(len(frames))])
+    await stage.send(connection, *["c d1"] * 20)
+    letters = stage.journal.pending[0][0].dead_letters
+    assert letters[1].reason == "plugin_error_301"
+    stage.journal.commit_all()
+    assert dict(stage.pipeline.shed) == {"plugin_error": 20}
+
+
 async def test_a_flood_of_garbage_is_counted_but_not_all_of_it_is_kept() -> None:
     stage = Stage(PipelineConfig(dead_letters_per_s=3))
     connection = stage.connect()
