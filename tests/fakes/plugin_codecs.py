@@ -62,6 +62,14 @@ def decode_safely(codec: WasmCodec, content: bytes, aux: int = 0) -> DecodeResul
     return outcome
 
 
+def decode_all(codec: WasmCodec, frames: list[bytes], aux: list[int] | None = None) -> list[DecodeResult]:
+    """Decode a batch as the pipeline does: what the codec left of it is given again, until nothing is left."""
+    results: list[DecodeResult] = []
+    while len(results) < len(frames):
+        results += codec.decode_batch(frames[len(results) :], None if aux is None else aux[len(results) :])
+    return results
+
+
 def decoded(codec: WasmCodec, content: bytes, aux: int = 0) -> Decoded:
     """Decode one frame, which must give an item."""
     outcome = decode_safely(codec, content, aux)

@@ -5,6 +5,7 @@ from itertools import count
 import msgspec
 import pytest
 from fakes.jt808_frames import batch_body, frame, location_body, parted
+from fakes.plugin_codecs import decode_all
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -145,7 +146,7 @@ def test_the_longest_message_of_locations_is_decoded_whole(jt808: WasmCodec) -> 
     most = (MOST_PARTS * MOST_BODY - 3) // (2 + 28)
     body = batch_body([location_body(altitude=number) for number in range(most)])
 
-    *_, whole = jt808.decode_batch(parted(0x0704, body, MOST_BODY, phone=a_phone()))
+    *_, whole = decode_all(jt808, parted(0x0704, body, MOST_BODY, phone=a_phone()))
 
     assert isinstance(whole, Decoded)
     assert [point.values["altitude_m"] for point in whole.points] == list(range(most))
@@ -167,7 +168,7 @@ def test_messages_that_together_exceed_the_output_are_all_decoded(jt808: WasmCod
     for stream, connection in zip(streams, connections, strict=True):
         jt808.decode_batch(stream[:-1], [connection] * (len(stream) - 1))
 
-    wholes = jt808.decode_batch([stream[-1] for stream in streams], connections)
+    wholes = decode_all(jt808, [stream[-1] for stream in streams], connections)
 
     assert [len(whole.points) for whole in wholes if isinstance(whole, Decoded)] == [most] * 4
     assert jt808.stats.traps == jt808.stats.kills == 0

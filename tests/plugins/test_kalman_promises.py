@@ -33,7 +33,7 @@ def shared() -> Iterator[CallablePlugin]:
 @pytest.fixture
 def kalman(shared: CallablePlugin) -> CallablePlugin:
     """The one instance, without filters."""
-    shared.caller.program.load_state(msgspec.msgpack.encode({"version": 1, "tracks": []}))
+    shared.caller.program.load_state(msgspec.msgpack.encode({"version": 1, "tracks": []}), 1.0)
     return shared
 
 
@@ -114,14 +114,14 @@ def test_rows_with_a_key_go_on_where_it_was(kalman: CallablePlugin) -> None:
 
 def test_a_refused_call_leaves_the_filter_as_it_was(kalman: CallablePlugin) -> None:
     kalman.call(key="k", value=5.0, **NOISE)
-    before = kalman.caller.program.save_state()
+    before = kalman.caller.program.save_state(1.0)
 
     number, text = kalman.refusal(key="k", rows=[[None, 6.0], [None, float("nan")]], **NOISE)
     assert (number, "rows: item 2 must be" in text) == (7, True)
     for bad in (float("nan"), float("inf"), 1e101, "6", None):
         assert kalman.refusal(key="k", value=bad, **NOISE)[0] == 7
 
-    assert kalman.caller.program.save_state() == before
+    assert kalman.caller.program.save_state(1.0) == before
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_the_filter_not_used_for_longest_makes_room(kalman: CallablePlugin) -> N
     assert kalman.call(key="device 1", reset=True) == {"forgotten": False}
     assert kalman.call(key="device 0", reset=True) == {"forgotten": True}
     assert kalman.call(key="device 2", reset=True) == {"forgotten": True}
-    assert len(tracks(kalman.caller.program.save_state())) == MOST_TRACKS - 2
+    assert len(tracks(kalman.caller.program.save_state(1.0))) == MOST_TRACKS - 2
 
 
 def tracks(state: bytes | None) -> list[list[Any]]:
@@ -172,7 +172,7 @@ keys = st.sampled_from([f"k{number}" for number in range(6)])
 @hostile
 @given(steps=st.lists(st.tuples(keys, st.booleans()), max_size=40))
 def test_filters_are_kept_in_the_order_of_their_use(kalman: CallablePlugin, steps: list[tuple[str, bool]]) -> None:
-    kalman.caller.program.load_state(msgspec.msgpack.encode({"version": 1, "tracks": []}))
+    kalman.caller.program.load_state(msgspec.msgpack.encode({"version": 1, "tracks": []}), 1.0)
     expected: list[str] = []
     for key, forgets in steps:
         known = key in expected
@@ -183,17 +183,17 @@ def test_filters_are_kept_in_the_order_of_their_use(kalman: CallablePlugin, step
         else:
             expected.append(key)
             assert (kalman.call(key=key, value=1.0, **NOISE)["gain"] == 1) is not known
-    assert [track[0] for track in tracks(kalman.caller.program.save_state())] == expected
+    assert [track[0] for track in tracks(kalman.caller.program.save_state(1.0))] == expected
 
 
 def test_a_reload_goes_on_where_the_old_instance_was(kalman: CallablePlugin) -> None:
     for number, at in enumerate([1000, None, 3000]):
         kalman.call(key=f"k{number}", value=float(number), at=at, **NOISE)
-    state = kalman.caller.program.save_state()
+    state = kalman.caller.program.save_state(1.0)
     assert state is not None
     with callable_plugin("kalman") as after:
-        assert after.caller.program.load_state(state)
-        assert after.caller.program.save_state() == state
+        assert after.caller.program.load_state(state, 1.0)
+        assert after.caller.program.save_state(1.0) == state
         for number in range(3):
             again = {"key": f"k{number}", "value": 9.0, "at": 4000, **NOISE}
             assert after.call(**again) == kalman.call(**again)
@@ -203,10 +203,10 @@ def test_a_full_table_is_carried_over(kalman: CallablePlugin) -> None:
     longest = [f"{number:05}".ljust(128, "x") for number in range(MOST_TRACKS)]
     for key in longest:
         kalman.call(key=key, value=1.0, at=1_700_000_000_000, **NOISE)
-    state = kalman.caller.program.save_state()
+    state = kalman.caller.program.save_state(1.0)
     assert state is not None
-    assert kalman.caller.program.load_state(state)
-    assert [track[0] for track in tracks(kalman.caller.program.save_state())] == longest
+    assert kalman.caller.program.load_state(state, 1.0)
+    assert [track[0] for track in tracks(kalman.caller.program.save_state(1.0))] == longest
 
 
 SOUND = {"version": 1, "tracks": [["k", 1.0, 2.0, None]]}
@@ -228,16 +228,16 @@ SOUND = {"version": 1, "tracks": [["k", 1.0, 2.0, None]]}
     ],
 )
 def test_a_state_of_another_format_is_refused_and_filters_start_anew(kalman: CallablePlugin, saved: Any) -> None:
-    assert kalman.caller.program.load_state(msgspec.msgpack.encode(SOUND))
-    assert not kalman.caller.program.load_state(msgspec.msgpack.encode(saved))
-    assert tracks(kalman.caller.program.save_state()) == []
+    assert kalman.caller.program.load_state(msgspec.msgpack.encode(SOUND), 1.0)
+    assert not kalman.caller.program.load_state(msgspec.msgpack.encode(saved), 1.0)
+    assert tracks(kalman.caller.program.save_state(1.0)) == []
 
 
 @hostile
 @given(state=st.binary(max_size=100) | any_value.map(msgspec.msgpack.encode))
 @example(b"\x82\xa7version\x01\xa6tracks\xdd\xff\xff\xff\xff")
 def test_any_saved_state_is_taken_or_refused(kalman: CallablePlugin, state: bytes) -> None:
-    kalman.caller.program.load_state(state)
+    kalman.caller.program.load_state(state, 1.0)
     assert kalman.caller.program.stats.traps == kalman.caller.program.stats.kills == 0
     assert kalman.call(key="k", value=1.0, reset=True, **NOISE)["gain"] == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 import struct
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
@@ -203,9 +204,15 @@ def test_text_is_read_as_the_nearest_number(js: JsCodecs) -> None:
     @example(text="2.2250738585072011e-308")
     @example(text="0.000000000000000000000000000001")
     @example(text="-0.0")
+    @example(text="9223372036854775807")
+    @example(text="20000000020100000000")
+    @example(text="20000000020100000000.0")
     def promise(text: str) -> None:
         wanted = float(text)
-        assert called(codec, text) == (None if math.isinf(wanted) else wanted)
+        # The engine rounds twice where 20 digits and more have neither point nor exponent.
+        off = math.ulp(wanted) if re.fullmatch(r"[+-]?0*[1-9][0-9]{19,}", text) else 0
+        found = called(codec, text)
+        assert found is None if math.isinf(wanted) else abs(found - wanted) <= off
 
     promise()
 

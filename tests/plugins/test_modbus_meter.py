@@ -380,13 +380,13 @@ def test_the_oldest_of_too_many_modems_is_forgotten() -> None:
 
 def test_the_names_of_modems_outlive_a_reload(line: WasmCodec) -> None:
     decode_safely(line, b"REG:mill", 5)
-    state = line.program.save_state()
+    state = line.program.save_state(1.0)
     assert state is not None
 
     with plugin_alone("modbus-meter", {"modem_prefix": "REG:"}) as alone:
         newer = running(alone, "modbus-meter")
         assert decode_safely(newer, reply(bytes(8), 4), 5) == NO_MODEM
-        assert newer.program.load_state(state)
+        assert newer.program.load_state(state, 1.0)
         assert decoded(newer, reply(bytes(8), 4), 5).device == "mill-1"
 
 
@@ -395,17 +395,17 @@ def test_the_state_of_as_many_modems_as_there_may_be_fits_the_input() -> None:
         codec = running(alone, "modbus-meter")
         for connection in range(MODEMS):
             decode_safely(codec, b"m" * 40, 2**32 - 1 - connection)
-        state = codec.program.save_state()
+        state = codec.program.save_state(1.0)
 
         assert state is not None
         assert len(msgspec.msgpack.decode(state)) == MODEMS
-        assert codec.program.load_state(state)
+        assert codec.program.load_state(state, 1.0)
 
 
 @hostile
 @given(state=st.binary(max_size=60) | st.lists(modem_states, max_size=4).map(msgspec.msgpack.encode))
 def test_any_state_is_taken_or_refused(heir: WasmCodec, state: bytes) -> None:
-    heir.program.load_state(state)
+    heir.program.load_state(state, 1.0)
 
     assert heir.stats.traps == 0
 

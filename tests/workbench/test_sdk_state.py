@@ -128,11 +128,11 @@ def test_what_one_instance_saves_the_next_one_loads(language: Template, tmp_path
         assert [one.detail for one in check(piece) if one.grade != "ok"] == []
         program = piece.start()
         try:
-            assert program.save_state() == msgspec.msgpack.encode("sensor-")
-            assert program.load_state(msgspec.msgpack.encode("Büro ☀ "))
-            assert program.save_state() == msgspec.msgpack.encode("Büro ☀ ")
+            assert program.save_state(1.0) == msgspec.msgpack.encode("sensor-")
+            assert program.load_state(msgspec.msgpack.encode("Büro ☀ "), 1.0)
+            assert program.save_state(1.0) == msgspec.msgpack.encode("Büro ☀ ")
             for no_state in (b"", b"\xc1", b"\x05", msgspec.msgpack.encode("x" * 33), b"\xdb\xff\xff\xff\xff"):
-                assert not program.load_state(no_state)
-            assert program.save_state() == msgspec.msgpack.encode("Büro ☀ ")
+                assert not program.load_state(no_state, 1.0)
+            assert program.save_state(1.0) == msgspec.msgpack.encode("Büro ☀ ")
         finally:
             program.close()
