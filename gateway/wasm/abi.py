@@ -130,10 +130,14 @@ class UnfoldsTooFar(BadBatch):
     """A batch's result is small as bytes and would be a burden as values."""
 
 
-MOST_VALUES: Final = 65_536
+MOST_VALUES: Final = 1_048_576
 VALUES_PER_FRAME: Final = 512
-"""Values (containers, keys and scalars) of one result, beside those that each of its frames adds: tens of megabytes and
-of milliseconds at worst. A result of fewer bytes is not counted, since a value takes one at least."""
+"""Values (containers, keys and scalars) of one result, beside those that each of its frames adds: some times what the
+longest message of a vehicle terminal takes; a second at worst. Fewer bytes cannot be more values."""
+_MOST_UNCOUNTED_BYTES: Final = 4 << 20
+_MOST_HEADS: Final = 524_288
+_NO_HEADS: Final = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF))
+"""Counting is as dear as decoding: a result of so few bytes that could begin a list or map needs none."""
 
 
 def _refuse_extension(code: int, _data: memoryview) -> Any:
@@ -149,6 +153,10 @@ _item: Final = msgspec.msgpack.Decoder(Decoded | int | None, ext_hook=_refuse_ex
 _BAD_DATA: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
+def _is_suspect(packed: bytes) -> bool:
+    return len(packed) > _MOST_UNCOUNTED_BYTES or len(packed.translate(None, _NO_HEADS)) > _MOST_HEADS
+
+
 def unpack_batch(packed: bytes, count: int) -> list[DecodeResult]:
     """One outcome per frame; an item that is not what the ABI asks for is MALFORMED, its neighbours live.
 
@@ -156,7 +164,7 @@ def unpack_batch(packed: bytes, count: int) -> list[DecodeResult]:
     become more than MOST_VALUES and VALUES_PER_FRAME of each frame.
     """
     most = MOST_VALUES + VALUES_PER_FRAME * count
-    if len(packed) > most and not unfolds_within(packed, most):
+    if len(packed) > most and _is_suspect(packed) and not unfolds_within(packed, most):
         raise UnfoldsTooFar(f"more than {most} values for {count} frames")
     items: list[DecodeResult]
     try:

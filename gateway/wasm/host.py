@@ -302,6 +302,7 @@ class WasmCodec(Codec):
                     return
                 results[place] = self._judged(single, frames[place], None if aux is None else aux[place])
                 if single is _Failure.TIMED_OUT or perf_counter() > self._give_up(began):
+                    del results[place + 1 :]  # the caller comes back with the rest
                     return
 
     def _give_up(self, began: float) -> float:

@@ -190,28 +190,37 @@ class Program:
 
     # -- state over a reload --------------------------------------------------------------------------------------
 
-    def save_state(self, budget_s: float) -> bytes | None:
-        """What gw_state_save gives; None where there is none, or the plugin cannot give it. Never raises."""
+    def save_state(self, budget_s: float | None = None) -> bytes | None:
+        """What gw_state_save gives; None where there is none, or the plugin cannot give it. Never raises.
+
+        budget_s: wall time it may take; that of a start where not said.
+        """
         if self._instance is None or not self.exports("gw_state_save"):
             return None
         try:
-            code, state = self._instance.save_state(budget_s)
+            code, state = self._instance.save_state(self._state_s(budget_s))
         except GuestTrap as trap:
             self._lost(trap)
             self.strike(f"{trap} in gw_state_save")
             return None
         return None if code else state
 
-    def load_state(self, state: bytes, budget_s: float) -> bool:
-        """Hand a saved state over before the first call; whether the plugin took it. Never raises."""
+    def load_state(self, state: bytes, budget_s: float | None = None) -> bool:
+        """Hand a saved state over before the first call; whether the plugin took it. Never raises.
+
+        budget_s: as for `save_state`.
+        """
         if self._instance is None or not self.exports("gw_state_load") or len(state) > self.limits.max_input:
             return False
         try:
-            return self._instance.load_state(state, budget_s)
+            return self._instance.load_state(state, self._state_s(budget_s))
         except GuestTrap as trap:
             self._lost(trap)
             self.strike(f"{trap} in gw_state_load")
             return False
+
+    def _state_s(self, budget_s: float | None) -> float:
+        return self.limits.start_deadline_ms / 1000 if budget_s is None else budget_s
 
     # -- life of the instance -------------------------------------------------------------------------------------
 

@@ -280,7 +280,11 @@ EVENT = b"\x91\x82\xa4kind\xa5event\xa5event\x82\xa4name\xa1e\xa4data\x81\xa1a"
 
 
 @pytest.mark.parametrize("byte", [b"\x80", b"\x90", b"\xc0"], ids=["maps", "lists", "nil"])
-def test_a_result_of_far_too_many_values_is_malformed_and_a_strike(make_codec: MakeCodec, byte: bytes) -> None:
+def test_a_result_of_far_too_many_values_is_malformed_and_a_strike(
+    make_codec: MakeCodec, byte: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(abi, "MOST_VALUES", 65_536)
+    monkeypatch.setattr(abi, "_MOST_UNCOUNTED_BYTES", 65_536)
     most = abi.MOST_VALUES + abi.VALUES_PER_FRAME
     bomb = EVENT + b"\xdd" + most.to_bytes(4, "big") + byte * most
     limits = Limits(memory_mib=4, deadline_ms=1000, max_output=1 << 20)
