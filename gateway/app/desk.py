@@ -113,7 +113,7 @@ class PluginDesk(Plugins):
         async with self._installing:
             installed, is_new = await asyncio.to_thread(self._keep, package)
             plugin_id, version = installed.id, installed.version
-            waiting = False
+            waiting = done = False
             try:
                 await self._host.discover(plugin_id)
                 if activate:
@@ -121,12 +121,12 @@ class PluginDesk(Plugins):
                     waiting = status.waiting is not None and status.waiting.version == version
                 else:
                     await self._leave_as_it_is(plugin_id, version)
-            except Exception as failure:
-                if is_new:
+                done = True
+            except ConfigError as failure:
+                raise Rejected(str(failure)) from failure
+            finally:  # also where the client went away: what nobody was told of is not kept
+                if is_new and not done:
                     await self._take_back(plugin_id, version)
-                if isinstance(failure, ConfigError):
-                    raise Rejected(str(failure)) from failure
-                raise
         return InstalledPackage(
             id=plugin_id, version=version, sha256=installed.sha256, signed_by=installed.signed_by, waiting=waiting
         )
