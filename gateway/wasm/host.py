@@ -290,20 +290,20 @@ class WasmCodec(Codec):
     ) -> None:
         """Give each frame whose result did not fit beside the others a call of its own, while there is time.
 
-        Without an instance to ask, it and what follows it are left off.
+        Without time or an instance to ask, it and what follows it are left off.
         """
+        in_time = True
         for place, result in enumerate(results):
-            if result == TOO_LARGE:
-                single = self._run_single(frames, aux, place)
-                if single is _Failure.DOWN:
-                    if not place:
-                        raise self.program.not_ready()
-                    del results[place:]
-                    return
-                results[place] = self._judged(single, frames[place], None if aux is None else aux[place])
-                if single is _Failure.TIMED_OUT or perf_counter() > self._give_up(began):
-                    del results[place + 1 :]  # the caller comes back with the rest
-                    return
+            if result != TOO_LARGE:
+                continue
+            single = self._run_single(frames, aux, place) if in_time else _Failure.DOWN
+            if single is _Failure.DOWN:
+                if not place:
+                    raise self.program.not_ready()
+                del results[place:]  # the caller comes back with the rest
+                return
+            results[place] = self._judged(single, frames[place], None if aux is None else aux[place])
+            in_time = single is not _Failure.TIMED_OUT and perf_counter() <= self._give_up(began)
 
     def _give_up(self, began: float) -> float:
         return began + self._batch_deadline_s + self._deadline_s
