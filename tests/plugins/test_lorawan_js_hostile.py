@@ -47,7 +47,7 @@ def still_works(codec: WasmCodec) -> bool:
         "return {data: {get a() { for (;;) {} }}};",
         "return {data: new Proxy({}, {ownKeys: function () { for (;;) {} }})};",
         "return {data: {a: {toJSON: function () { for (;;) {} }}}};",
-        "Promise.resolve().then(function again() { return Promise.resolve().then(again); });",
+        "Promise.resolve().then(function again() { Promise.resolve().then(again); });",
         "throw {toString: function () { for (;;) {} }, toJSON: function () { for (;;) {} }};",
     ],
 )
