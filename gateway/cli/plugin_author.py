@@ -18,7 +18,7 @@ _PLUGINS = click.option(
     show_default=True,
     help="Folder of plugin folders, where PLUGIN is an id, and of --all.",
 )
-_BESIDE = "."
+_BESIDE = ""
 _LANGUAGES = ("c", "zig", "as", "go", "rust", "js")
 
 
@@ -56,13 +56,13 @@ def plugin_new(name: str, lang: str, into: Path | None) -> None:
 @click.option(
     "--package",
     "packages",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(file_okay=False),
     is_flag=False,
     flag_value=_BESIDE,
     help="Make the package, too, in this folder, or beside the module where none is named.",
 )
 @_PLUGINS
-def plugin_build(target: str | None, root: Path, packages: Path | None, *, every: bool, force: bool) -> None:
+def plugin_build(target: str | None, root: Path, packages: str | None, *, every: bool, force: bool) -> None:
     """Compile plugins from source, where their sources changed. PLUGIN is a folder or an id.
 
     A compiler that is pinned is fetched on the first build that needs it.
@@ -91,11 +91,11 @@ def plugin_build(target: str | None, root: Path, packages: Path | None, *, every
         say(build_plugin(plugin_folder(target, root), force=force))
 
 
-def _pack(built: Path, packages: Path) -> None:
+def _pack(built: Path, packages: str) -> None:
     from gateway.wasm.package import pack_folder  # noqa: PLC0415 - as in `run`
 
     folder = next(parent for parent in built.parents if (parent / MANIFEST_NAME).exists())
-    click.echo(f"packed {pack_folder(folder, folder if packages == Path(_BESIDE) else packages)}")
+    click.echo(f"packed {pack_folder(folder, folder if packages == _BESIDE else Path(packages))}")
 
 
 def _default_folder() -> Path:

@@ -212,7 +212,10 @@ def test_a_built_plugin_is_packed_beside_its_module_or_elsewhere(desk: Desk) -> 
     folder = plugin_folder(desk.home / "src")
     desk.run("build", str(folder), "--package")
     desk.run("build", str(folder), "--package", "dist")
-    assert (folder / "meter-1.0.0.gwp").read_bytes() == (desk.home / "dist" / "meter-1.0.0.gwp").read_bytes()
+    desk.run("build", str(folder), "--package", ".")
+    beside = (folder / "meter-1.0.0.gwp").read_bytes()
+    assert beside == (desk.home / "dist" / "meter-1.0.0.gwp").read_bytes()
+    assert beside == (desk.home / "meter-1.0.0.gwp").read_bytes()
 
 
 def test_a_running_gateway_follows_what_is_typed_beside_it(desk: Desk) -> None:
