@@ -248,8 +248,8 @@ class WasmCodec(Codec):
         """
         if isinstance(outcome, list):
             if TOO_LARGE in outcome and len(frames) > 1:
-                self._raw = None
                 self._retry_large(frames, aux, outcome, began)
+                self._raw = None  # it is what one of the frames alone came to
             return outcome
         if outcome is _Failure.DOWN:
             raise self.program.not_ready()

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from fakes.eventually import eventually
 from fakes.nursery import Nursery, counting, echoing, marks
-from guests_gw1 import answering, guest
+from guests_gw1 import answering, guest, well_behaved
 
 from gateway.core.errors import ConfigError, Conflict, NotFound
 from gateway.wasm import shadow as shadow_room
@@ -307,6 +307,17 @@ async def test_a_slow_frame_of_the_live_version_does_not_end_the_shadow(nursery:
     done = len(host.codec("meter").decode_batch([b"a", b"L", b"a", b"a"], [1, 2, 3, 4]))
     report = compared(host, done)
     assert (report.ended, report.frames, report.same) == ("", done, done)
+
+
+async def test_a_frame_whose_result_was_too_large_beside_others_does_not_end_the_shadow(nursery: Nursery) -> None:
+    nursery.put("meter", "1.0", well_behaved())
+    nursery.install("meter", "2.0", well_behaved())
+    host = nursery.host()
+    await host.shadow("meter", "2.0", 10)
+    results = host.codec("meter").decode_batch([b"a", b"4", b"c"], [1, 2, 3])
+    assert results[1] == 4
+    report = compared(host, 3)
+    assert (report.ended, report.frames, report.same) == ("", 3, 3)
 
 
 async def test_a_version_that_was_changed_since_its_shadow_began_is_not_promoted(nursery: Nursery) -> None:
