@@ -163,7 +163,7 @@ class Program:
         if code == BAD_POINTER:
             raise CodecError(MALFORMED, f"plugin {self.plugin_id}: {code_text(MALFORMED)}")
         if code:
-            words = self._last_error()
+            words = self._last_error(party)
             raise CodecError(code, f"plugin {self.plugin_id}: {code_text(code)}{': ' + words if words else ''}")
         return answer
 
@@ -224,12 +224,16 @@ class Program:
 
     # -- life of the instance -------------------------------------------------------------------------------------
 
-    def _last_error(self) -> str:
+    def _last_error(self, party: int | None) -> str:
+        """The plugin's words on its code. Raises PluginTrapped (and counts a strike) where saying them cost it."""
         try:
             return "" if self._instance is None else self._instance.last_error()
         except GuestTrap as trap:
             self._lost(trap)
-            return ""
+            if trap.early:
+                return ""
+            self.strike(f"{trap} in gw_last_error", party)
+            raise PluginTrapped(TRAPPED, f"plugin {self.plugin_id} trapped: {trap}") from None
 
     def _spawn(self) -> Instance:
         instance = Instance(

@@ -412,6 +412,17 @@ def test_an_encoder_that_fails_is_respawned(make_codec: MakeCodec, aux: int) -> 
     assert codec.encode(b"\x80") == b"\x80"
 
 
+@pytest.mark.parametrize("worse", ["unreachable", "(loop $l (br $l)) (i64.const 0)"])
+def test_a_fault_while_saying_what_is_wrong_is_a_strike(make_codec: MakeCodec, worse: str) -> None:
+    more = f"""(func (export "gw_encode") (param i32 i32 i32) (result i64) (i64.const 5))
+      (func (export "gw_last_error") (result i64) {worse})"""
+    codec = make_codec(guest(abi=_with(more)))
+    for number in range(1, 4):
+        with pytest.raises(PluginTrapped):
+            codec.encode(b"\x80")
+        assert codec.strikes_in() == number
+
+
 def test_an_encoders_pointer_is_checked(make_codec: MakeCodec) -> None:
     with pytest.raises(CodecError) as refused:
         make_codec(well_behaved()).encode(b"\x80", 6)
