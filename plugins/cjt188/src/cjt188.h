@@ -20,7 +20,9 @@ enum {
     END = 0x16,
     HEADER = 11,   /* start, type, seven bytes of address, control, length */
     OVERHEAD = 13, /* the header, checksum and end */
-    ADDRESS = 7
+    ADDRESS = 7,
+    YEAR_LEAST = 1970, /* of a meter's clock: one that shows an older year was never set */
+    YEAR_MOST = 9999
 };
 
 /* Functions: the low six bits of the control code. Source: CJ/T 188-2004, table 3. */

@@ -67,8 +67,11 @@ static int32_t encode_valve(gw_out *out, const request *r) {
 
 static int32_t encode_set_time(gw_out *out, const request *r) {
     int64_t ms;
-    if (!gw_read_moment(gw_get(r->args, "time"), &ms)) return refuse("time must be RFC 3339 text");
-    gw_moment m = gw_moment_of(ms, clock_offset_min);
+    bool is_time = gw_read_moment(gw_get(r->args, "time"), &ms);
+    gw_moment m = is_time ? gw_moment_of(ms, clock_offset_min) : (gw_moment){.year = 0};
+    /* The years that are read back; beyond them a year has no four digits. */
+    if (m.year < YEAR_LEAST || m.year > YEAR_MOST)
+        return refuse("time must be RFC 3339 text, of the years 1970 to 9999 on the meters' clocks");
     int32_t parts[7] = {m.second, m.minute, m.hour, m.day, m.month, m.year % 100, m.year / 100};
     uint8_t clock[7];
     for (int i = 0; i < 7; i++) clock[i] = (uint8_t)(parts[i] / 10 << 4 | parts[i] % 10);

@@ -24,7 +24,7 @@ static void write_clock(gw_out *out, const uint8_t bytes[CLOCK]) {
     int32_t low = gw_two_digits(bytes[5]), high = gw_two_digits(bytes[6]);
     at.year = low < 0 || high < 0 ? 0 : high * 100 + low;
     gw_key(out, "meter_clock");
-    if (at.year >= 1970 && gw_is_moment(at)) gw_utc_text(out, gw_epoch_ms(at, clock_offset_min));
+    if (at.year >= YEAR_LEAST && gw_is_moment(at)) gw_utc_text(out, gw_epoch_ms(at, clock_offset_min));
     else gw_nil(out);
 }
 

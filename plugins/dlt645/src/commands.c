@@ -51,10 +51,16 @@ static int32_t read_rights(gw_in args, uint8_t to[8]) {
     return GW_WRITTEN;
 }
 
-static void put_clock(uint8_t to[6], int64_t ms) {
+/* The moment of an RFC 3339 text on the meters' clocks; false where it is none, or in a century that two digits of a year
+ * do not name. */
+static bool put_clock(uint8_t to[6], gw_value text) {
+    int64_t ms;
+    if (!gw_read_moment(text, &ms)) return false;
     gw_moment m = gw_moment_of(ms, clock_offset_min);
+    if (m.year < 2000 || m.year > 2099) return false;
     int32_t parts[6] = {m.second, m.minute, m.hour, m.day, m.month, m.year % 100};
     for (int i = 0; i < 6; i++) to[i] = (uint8_t)(parts[i] / 10 << 4 | parts[i] % 10);
+    return true;
 }
 
 static int32_t encode_read(gw_out *out, request *r) {
@@ -91,9 +97,8 @@ static int32_t encode_read_address(gw_out *out, request *r) {
 static int32_t encode_broadcast_time(gw_out *out, request *r) {
     static const uint8_t everyone[ADDRESS] = {0x99, 0x99, 0x99, 0x99, 0x99, 0x99};
     uint8_t data[6];
-    int64_t ms;
-    if (!gw_read_moment(gw_get(r->args, "time"), &ms)) return refuse("time must be RFC 3339 text");
-    put_clock(data, ms);
+    if (!put_clock(data, gw_get(r->args, "time")))
+        return refuse("time must be RFC 3339 text, of the years 2000 to 2099 on the meters' clocks");
     write_frame(out, everyone, BROADCAST_TIME, data, sizeof data);
     return GW_WRITTEN;
 }
@@ -125,11 +130,9 @@ static int32_t encode_relay(gw_out *out, request *r) {
     if (!data[8]) return refuse("action must be open, allow_close, close, alarm, end_alarm, keep_supply or end_keep_supply");
     int32_t status = read_rights(r->args, data);
     if (status != GW_WRITTEN) return status;
-    int64_t ms;
-    if (!gw_read_moment(gw_get(r->args, "until"), &ms))
-        return refuse("until must be RFC 3339 text: the meter obeys only before it");
     data[9] = 0;
-    put_clock(data + 10, ms);
+    if (!put_clock(data + 10, gw_get(r->args, "until")))
+        return refuse("until must be RFC 3339 text, of the years 2000 to 2099: the meter obeys only before it");
     write_frame(out, r->address, RELAY, data, sizeof data);
     note(r, RELAY, data[8]);
     return GW_WRITTEN;
