@@ -44,7 +44,7 @@ void write_quantity(gw_out *out, const uint8_t bytes[5], quantity kind, unit_pla
         gw_nil(out);
         return;
     }
-    /* XXXX.XXXX m3/h, XXXXXX.XX of everything else. */
+    /* Places behind the point, of eight digits: the standard writes XXXX.XXXX for m3/h and XXXXXX.XX for all else. */
     int32_t decimals = (kind == FLOW_RATE ? 4 : 2) - in->tens;
     for (; decimals < 0; decimals++) digits *= 10;
     if (!in->is_joule) {
