@@ -99,13 +99,12 @@ static bool number(gw_in map, const char *key, double *value) {
     return true;
 }
 
-/* A scale of 0.1 is a division by 10: 2301 becomes 230.1, not 230.10000000000002. */
+/* A scale of 0.1 is a division by 10: 2301 becomes 230.1, not 230.10000000000002. Only a scale that is the double
+ * nearest to such a part is: 0.3333333 is not a third. */
 static void set_scale(point *p, double scale) {
-    double inverse = scale == 0 ? 0 : 1 / scale;
-    double rounded = inverse > 0 && inverse < 1e9 ? (double)(uint64_t)(inverse + 0.5) : 0;
-    double off = rounded - inverse;
+    double whole_parts = scale > 1e-9 ? (double)(uint64_t)(1 / scale + 0.5) : 0;
     p->scale = scale;
-    p->divisor = rounded >= 1 && off < 1e-6 && off > -1e-6 ? rounded : 0;
+    p->divisor = whole_parts >= 1 && 1 / whole_parts == scale ? whole_parts : 0;
 }
 
 static int32_t read_point(gw_in in, const block *b, uint32_t at, uint32_t number_of) {
