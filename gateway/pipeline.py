@@ -8,7 +8,7 @@ shed for a reason (the ledger). Knows no protocol: what a frame means is the cod
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Annotated, Any, Protocol
 
@@ -150,6 +150,8 @@ class Pipeline:
         self._idle = asyncio.Event()
         self._idle.set()
         self._unbooked: Counter[str] = Counter()
+        self._owed: deque[tuple[Link, Codec, bytes]] = deque()
+        self._mute: set[str] = set()
         self._letters_left = float(config.dead_letters_per_s)
         self._letters_at = clock.monotonic_s()
         self.accepted = 0
@@ -217,12 +219,13 @@ class Pipeline:
         if turn.frames:
             self._submit(turn)
             self._schedule()
-        # Else the journal is behind: `_durable` schedules the next turn when there is room again.
+        # Else the journal is behind, or a codec with what it is to encode: who catches up schedules the next turn.
 
     def _may_go_on(self, turn: Turn) -> bool:
         gathered = len(turn.commit.messages)
         room = self._config.waiting_messages - self._journal.waiting
-        return gathered < self._config.turn_messages and gathered < room
+        # Who is slow at acknowledging gets nothing new to acknowledge: what is owed stays bounded by the backlog.
+        return not self._owed and gathered < self._config.turn_messages and gathered < room
 
     def _work(self, turn: Turn, runs: list[Run]) -> bool:
         """Decode and take one product's runs as one batch; False when the loop should breathe before the rest."""
@@ -385,11 +388,15 @@ class Pipeline:
             )
             turn.commit.dead_letters.append(letter)
         if code == TRAPPED:
-            now = self._clock.monotonic_s()
-            link.poison = [at for at in link.poison if now - at < self._config.poison_window_s]
-            link.poison.append(now)
-            if len(link.poison) >= self._config.poison_frames:
-                link.connection.close("poison_frames")
+            self._blame(link)
+
+    def _blame(self, link: Link) -> None:
+        """What a connection sent made the plugin trap; one that goes on doing so is closed."""
+        now = self._clock.monotonic_s()
+        link.poison = [at for at in link.poison if now - at < self._config.poison_window_s]
+        link.poison.append(now)
+        if len(link.poison) >= self._config.poison_frames:
+            link.connection.close("poison_frames")
 
     def _may_keep_letter(self) -> bool:
         """Token bucket over all connections."""
@@ -424,7 +431,10 @@ class Pipeline:
             self._book(turn.commit.ledger, carried)
             for device in turn.registered:
                 self._directory.confirm(device)
-            self._acknowledge(turn)
+            busy = bool(self._owed)
+            self._owed += turn.acks
+            if not busy:
+                self._acknowledge()
             self._bus.messages.publish(turn.commit.messages)
             self._bus.events.publish(turn.commit.events)
             self._tell_commands(turn)
@@ -434,8 +444,12 @@ class Pipeline:
             if self._backlog.settle(link.connection, frames, size) and link.closed:
                 self._release(link)
         self._backlog.relax()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take the next turn, or tell that everything is done."""
         self._schedule()
-        if not self._backlog.frames:
+        if not self._backlog.frames and not self._owed:
             self._idle.set()
 
     def _book(self, ledger: dict[str, int], carried: Counter[str]) -> None:
@@ -465,26 +479,43 @@ class Pipeline:
             if not self.answers.answered(device, serial, _map_of(value), ok=ok):
                 self.counts["replies_unmatched"] += 1
 
-    def _acknowledge(self, turn: Turn) -> None:
-        """Encode and send the acknowledgements: one write per connection.
+    def _acknowledge(self) -> None:
+        """Encode and send what is owed, one write per connection, for as long as a turn may take; the rest comes later.
 
-        A codec that traps while encoding encodes no more in this turn: each call could take its whole deadline.
+        A codec that traps while encoding encodes no more of what is owed: each call could take its whole deadline.
         """
         answers: dict[Link, list[bytes]] = {}
-        broken: set[str] = set()
-        for link, codec, request in turn.acks:
-            if codec.plugin_id in broken:
-                self.counts["acks_failed"] += 1
-                continue
+        ends = self._clock.monotonic_s() + self._config.turn_ms / 1000
+        try:
+            while self._owed:
+                link, codec, request = self._owed.popleft()
+                part = self._encoded(link, codec, request)
+                if part is not None:
+                    answers.setdefault(link, []).append(part)
+                if self._clock.monotonic_s() >= ends:
+                    break
+        finally:
+            for link, parts in answers.items():
+                link.connection.send(b"".join(parts))
+            if self._owed:
+                asyncio.get_running_loop().call_soon(self._acknowledge)
+            else:
+                self._mute.clear()
+                self._go_on()
+
+    def _encoded(self, link: Link, codec: Codec, request: bytes) -> bytes | None:
+        """An acknowledgement's bytes; None, and counted, where the codec gives none."""
+        if codec.plugin_id not in self._mute:
             try:
-                answers.setdefault(link, []).append(codec.encode(request))
+                return codec.encode(request, party=link.number)
             except (CodecError, NotReady) as failure:
-                self.counts["acks_failed"] += 1
+                if isinstance(failure, PluginTrapped):
+                    self._blame(link)
                 if not isinstance(failure, CodecError) or isinstance(failure, PluginTrapped):
-                    broken.add(codec.plugin_id)
+                    self._mute.add(codec.plugin_id)
                     log.warning("acknowledgements not encoded", plugin=codec.plugin_id, why=str(failure))
-        for link, parts in answers.items():
-            link.connection.send(b"".join(parts))
+        self.counts["acks_failed"] += 1
+        return None
 
     def _release(self, link: Link) -> None:
         """The link's devices go offline."""

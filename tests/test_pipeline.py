@@ -537,6 +537,44 @@ async def test_a_codec_that_hangs_while_encoding_is_asked_once_a_turn(stage: Sta
     assert stage.pipeline.counts["acks_failed"] == 6
 
 
+async def test_a_codec_slow_at_encoding_lets_the_loop_breathe_and_gets_nothing_new_meanwhile(stage: Stage) -> None:
+    connection, other = stage.connect(), stage.connect()
+    stage.codec.clock, stage.codec.encode_s = stage.clock, 0.010
+    await stage.send(connection, *[f"r d1 {number}" for number in range(8)])
+    stage.journal.commit_all()
+    assert stage.codec.encodes == 2
+    stage.pipeline.received(other, [b"r d2 9"])
+    await asyncio.sleep(0)
+    assert (stage.codec.encodes, stage.codec.batches) == (4, [8])
+    await turns()
+    assert b"".join(connection.sent) == b"".join(b"ack %d;" % number for number in range(8))
+    assert stage.codec.batches == [8, 1]
+    assert not await stage.pipeline.drain(0)
+    stage.journal.commit_all()
+    assert other.sent == [b"ack 9;"]
+    assert await stage.pipeline.drain(1)
+
+
+async def test_draining_waits_for_acknowledgements(stage: Stage) -> None:
+    connection = stage.connect()
+    stage.codec.clock, stage.codec.encode_s = stage.clock, 1.0
+    await stage.send(connection, "r d1 1", "r d1 2")
+    stage.journal.commit_all()
+    assert connection.sent == [b"ack 1;"]
+    assert await stage.pipeline.drain(1)
+    assert connection.sent == [b"ack 1;", b"ack 2;"]
+
+
+async def test_a_connection_whose_answers_keep_trapping_the_plugin_is_closed(stage: Stage) -> None:
+    connection, other = stage.connect(), stage.connect()
+    for _ in range(3):
+        await stage.send(connection, "h d1 trap")
+        await stage.send(other, "r d2 1")
+        stage.journal.commit_all()
+    assert (connection.close_reasons, other.close_reasons) == (["poison_frames"], [])
+    assert stage.codec.parties == {1, 2}
+
+
 async def test_a_plugin_that_does_not_start_is_no_fault_of_the_peers(stage: Stage) -> None:
     connection = stage.connect()
     stage.codec.down = True

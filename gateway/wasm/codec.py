@@ -57,10 +57,10 @@ class Codec(Protocol):
         """
         ...
 
-    def encode(self, request: bytes, aux: int = 0) -> bytes:
+    def encode(self, request: bytes, aux: int = 0, *, party: int | None = None) -> bytes:
         """Turn an encode request (msgpack `{command, args, device, serial, ...}`) into bytes for the device.
 
-        Raises CodecError; PluginTrapped where the plugin failed rather than refused; NotReady while it has failed
-        and cannot be started again.
+        party: the connection whose frame is answered, where it is an answer. Raises CodecError; PluginTrapped where
+        the plugin failed rather than refused; NotReady while it has failed and cannot be started again.
         """
         ...

@@ -121,15 +121,15 @@ class WasmCodec(Codec):
         return self._counted(self._watched(frames, aux))
 
     @override
-    def encode(self, request: bytes, aux: int = 0) -> bytes:
+    def encode(self, request: bytes, aux: int = 0, *, party: int | None = None) -> bytes:
         if not self.encodes:
             raise CodecError(UNSUPPORTED, f"plugin {self.plugin_id} encodes nothing")
         if self._successor is not None:
-            return self._successor().encode(request, aux)
+            return self._successor().encode(request, aux, party=party)
         if len(request) > self._limits.max_input:
             raise CodecError(UNSUPPORTED, f"the request is larger than the plugin's max_input {self._limits.max_input}")
         self.stats.encodes += 1
-        return self.program.ask("gw_encode", request, aux, self._deadline_s)
+        return self.program.ask("gw_encode", request, aux, self._deadline_s, party=party)
 
     # -- batches ------------------------------------------------------------------------------------------------
 

@@ -273,23 +273,23 @@ class StagedCodec(Codec):
         return _until(perf_counter() + self._batch_s, shown, lambda item: self._reveal(*item))
 
     @override
-    def encode(self, request: bytes, aux: int = 0) -> bytes:
-        data = self._codec.encode(self._hide(request) if self._after else request, aux)
+    def encode(self, request: bytes, aux: int = 0, *, party: int | None = None) -> bytes:
+        data = self._codec.encode(self._hide(request) if self._after else request, aux, party=party)
         if not self._before:
             return data
         if self._framing is None:
-            return self._seal(data)
+            return self._seal(data, party)
         try:
             frames = unwrapped(self._framing, data)
-            return b"".join(wrapped(self._framing, self._seal(frame)) for frame in frames)
+            return b"".join(wrapped(self._framing, self._seal(frame, party)) for frame in frames)
         except FramingError as failure:
             raise CodecError(
                 MALFORMED, f"plugin {self.plugin_id}: what it encoded cannot be encrypted: {failure}"
             ) from failure
 
-    def _seal(self, frame: bytes) -> bytes:
+    def _seal(self, frame: bytes, party: int | None) -> bytes:
         for stage in reversed(self._before):
-            frame = stage.turn("encrypt", frame)
+            frame = stage.turn("encrypt", frame, party)
         return frame
 
     def _decode(self, opened: Sequence[bytes | int], whole: list[int], aux: Sequence[int] | None) -> list[DecodeResult]:

@@ -76,8 +76,10 @@ class LetterCodec:
         self.aux: list[int] = []
         self.down = False
         self.encodes = 0
+        self.parties: set[int | None] = set()
         self.clock: FakeClock | None = None
         self.takes_s = 0.0
+        self.encode_s = 0.0
         self.killed: set[bytes] = set()
 
     def decode_batch(self, frames: Sequence[bytes], aux: Sequence[int] | None = None) -> list[DecodeResult]:
@@ -120,8 +122,11 @@ class LetterCodec:
             return Decoded("report", name, [Point(None, {"v": float(argument or 0)})], ack=ack)
         return Decoded(device=name, ack=ack, **kinds[letter])
 
-    def encode(self, request: bytes, aux: int = 0) -> bytes:
+    def encode(self, request: bytes, aux: int = 0, *, party: int | None = None) -> bytes:
         self.encodes += 1
+        self.parties.add(party)
+        if self.clock is not None:
+            self.clock.advance(self.encode_s)
         asked: dict[str, Any] = msgspec.msgpack.decode(request)
         if asked["args"].get("of") == "trap":
             raise PluginTrapped(TRAPPED, "deadline")

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import wasmtime
 from fakes.nursery import Nursery, counting, marks
+from guests_gw1 import well_behaved
 
-from gateway.core.errors import NotReady
+from gateway.core.errors import NotReady, PluginTrapped
 from gateway.wasm.area import Decisions
 from gateway.wasm.codec import TRAPPED
 from gateway.wasm.plugins import PluginHost
 from gateway.wasm.strikes import LONGEST_QUARANTINE_S
+
+TRAPS_ENCODER = 9
 
 
 @pytest.fixture
@@ -233,6 +236,15 @@ def test_strikes_of_one_connection_count_once_and_those_of_three_take_a_plugin_o
     host.codec("meter").decode_batch([b"T-9"], [9])
     with pytest.raises(NotReady, match="3 strikes within 60 s"):
         host.codec("meter")
+
+
+def test_one_connection_alone_does_not_strike_a_codec_out_by_what_it_answers(nursery: Nursery) -> None:
+    nursery.put("meter", "1.0", well_behaved())
+    host = nursery.host(strikes=3)
+    for _ in range(10):
+        with pytest.raises(PluginTrapped):
+            host.codec("meter").encode(b"\x80", TRAPS_ENCODER, party=7)
+    assert (host.status("meter").state, host.status("meter").strikes) == ("running", 1)
 
 
 def test_one_connection_alone_does_not_fail_a_probe(nursery: Nursery) -> None:

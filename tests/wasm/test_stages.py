@@ -76,7 +76,7 @@ class EchoCodec:
         self.batches.append((list(frames), list(aux or ())))
         return [_item(frame) for frame in frames[: self.most]]
 
-    def encode(self, request: bytes, aux: int = 0) -> bytes:
+    def encode(self, request: bytes, aux: int = 0, *, party: int | None = None) -> bytes:
         args = msgspec.msgpack.decode(request)["args"]
         return args.encode() if isinstance(args, str) else msgspec.json.encode(args)
 
