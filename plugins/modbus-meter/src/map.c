@@ -12,31 +12,18 @@ static uint32_t point_count;
 
 /* ---- What is wrong, and where ------------------------------------------------------------------------------------ */
 
-static char fault_text[400];
-static uint32_t fault_len;
-
-static void say(const char *text) {
-    while (*text && fault_len < sizeof fault_text) fault_text[fault_len++] = *text++;
-}
-static void say_number(uint32_t number) {
-    char digits[11];
-    int at = 10;
-    digits[at] = 0;
-    do digits[--at] = (char)('0' + number % 10);
-    while (number /= 10);
-    say(digits + at);
-}
 /* "blocks[2].points[3]: ", counted from 1; 0 leaves a part out. */
-static void begin_fault(uint32_t block_number, uint32_t point_number) {
-    fault_len = 0;
-    if (block_number) { say("blocks["); say_number(block_number); say("]"); }
-    if (point_number) { say(".points["); say_number(point_number); say("]"); }
-    if (block_number) say(": ");
+static gw_text begin_fault(uint32_t block_number, uint32_t point_number) {
+    gw_text t = gw_refusal_begin();
+    if (block_number) { gw_say(&t, "blocks["); gw_say_int(&t, block_number); gw_say(&t, "]"); }
+    if (point_number) { gw_say(&t, ".points["); gw_say_int(&t, point_number); gw_say(&t, "]"); }
+    if (block_number) gw_say(&t, ": ");
+    return t;
 }
 static int32_t fault(uint32_t block_number, uint32_t point_number, const char *what) {
-    begin_fault(block_number, point_number);
-    say(what);
-    return gw_error_n(GW_BAD_CONFIG, fault_text, fault_len);
+    gw_text t = begin_fault(block_number, point_number);
+    gw_say(&t, what);
+    return gw_refusal_end(GW_BAD_CONFIG, &t);
 }
 
 /* ---- Reading keys -------------------------------------------------------------------------------------------------- */
@@ -88,13 +75,11 @@ static const char *const type_names[] = {"u16", "s16", "u32", "s32", "u64", "f32
 static const uint8_t type_registers[] = {1, 1, 2, 2, 4, 2, 4, 1};
 static const char *const order_names[] = {"abcd", "badc", "cdab", "dcba"};
 
-static bool is_finite(double v) { return v - v == 0; }
-
 /* A number of a key; false where it is none. */
 static bool number(gw_in map, const char *key, double *value) {
     gw_value v = gw_get(map, key);
     if (v.type == GW_T_END) return true;
-    if ((v.type != GW_T_UINT && v.type != GW_T_INT && v.type != GW_T_F64) || !is_finite(v.f64)) return false;
+    if (!gw_is_number(v) || !gw_is_finite(v.f64)) return false;
     *value = v.f64;
     return true;
 }
@@ -176,11 +161,11 @@ static int32_t check_alone(uint32_t at) {
         bool same_name = strlen(b->name) == strlen(other->name) && memcmp(b->name, other->name, strlen(b->name)) == 0;
         if (same_name) return fault(at + 1, 0, "another block has this name");
         if (!look_alike(b, other)) continue;
-        begin_fault(at + 1, 0);
-        say("its replies look like those of blocks["); say_number(i + 1);
-        say("] (function "); say_number(b->function); say(", "); say_number(reply_bytes(b));
-        say(" bytes); poll one of them with another count, or give each its unit_id");
-        return gw_error_n(GW_BAD_CONFIG, fault_text, fault_len);
+        gw_text t = begin_fault(at + 1, 0);
+        gw_say(&t, "its replies look like those of blocks["); gw_say_int(&t, i + 1);
+        gw_say(&t, "] (function "); gw_say_int(&t, b->function); gw_say(&t, ", "); gw_say_int(&t, reply_bytes(b));
+        gw_say(&t, " bytes); poll one of them with another count, or give each its unit_id");
+        return gw_refusal_end(GW_BAD_CONFIG, &t);
     }
     return 0;
 }

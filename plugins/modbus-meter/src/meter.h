@@ -11,6 +11,7 @@
 #define GW_IN_BYTES (64u * 1024u)
 #define GW_OUT_BYTES (1024u * 1024u)
 #include "gw1.h"
+#include "gw1_args.h"
 #include "gw1_asked.h"
 
 enum {
