@@ -73,23 +73,6 @@ int32_t cbor_skip_rest(cbor_in *in, const cbor_head *head) {
     }
 }
 
-bool is_utf8(const uint8_t *bytes, uint64_t len) {
-    for (uint64_t i = 0; i < len;) {
-        uint8_t first = bytes[i++];
-        if (first < 0x80) continue;
-        uint32_t more = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
-        if (first < 0xc2 || first > 0xf4 || len - i < more) return false;
-        uint32_t point = first & (0x3f >> more);
-        for (; more; more--, i++) {
-            if (bytes[i] >> 6 != 2) return false;
-            point = point << 6 | (bytes[i] & 0x3f);
-        }
-        bool overlong = (first == 0xe0 && point < 0x800) || (first == 0xf0 && point < 0x10000);
-        if (overlong || point > 0x10ffff || (point >= 0xd800 && point < 0xe000)) return false;
-    }
-    return true;
-}
-
 /* ---- Numbers ------------------------------------------------------------------------------------------------------- */
 
 static double half(uint16_t bits) {

@@ -30,7 +30,7 @@ int32_t open_pack(pack *p, const uint8_t *bytes, uint32_t len) {
 
 static int32_t read_text(const cbor_head *head, text *to) {
     if (head->major != TEXT) return gw_error(WRONG_TYPE, "names, units and string values must be text");
-    if (!is_utf8(head->bytes, head->value)) return gw_error(NOT_CBOR, "a text is not UTF-8");
+    if (!gw_is_utf8(head->bytes, (size_t)head->value)) return gw_error(NOT_CBOR, "a text is not UTF-8");
     *to = (text){.bytes = head->bytes, .len = (uint32_t)head->value};
     return GW_WRITTEN;
 }

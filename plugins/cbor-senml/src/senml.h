@@ -51,7 +51,6 @@ typedef struct {
 int32_t cbor_next(cbor_in *in, cbor_head *head);
 int32_t cbor_skip_rest(cbor_in *in, const cbor_head *head);
 bool cbor_take_break(cbor_in *in);
-bool is_utf8(const uint8_t *bytes, uint64_t len);
 
 typedef struct {
     double value;
