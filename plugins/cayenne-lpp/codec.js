@@ -77,7 +77,7 @@ function encodeDownlink(input) {
   var names = Object.keys(input.data);
   for (var i = 0; i < names.length; i++) {
     var match = /^([a-z_]+)_([0-9]{1,3})$/.exec(names[i]);
-    var code = match && OUTPUTS[match[1]];
+    var code = match && OUTPUTS.hasOwnProperty(match[1]) && OUTPUTS[match[1]];
     if (!code || match[2] > 255) return { errors: [names[i] + ": name digital_output_N or analog_output_N, N from 0 to 255"] };
     var type = TYPES[code];
     var range = Math.pow(256, type[1]);

@@ -123,6 +123,8 @@ def test_outputs_are_sent_as_they_would_be_read(
         {"digital_output_256": 1},
         {"analog_output_1": 327.68},
         {"temperature_1": 20},
+        {"constructor_1": 1},
+        {"__proto___1": 1},
     ],
 )
 def test_what_cannot_be_sent_is_refused(lpp: WasmCodec, args: dict[str, Any]) -> None:
