@@ -89,6 +89,7 @@ static int32_t read_gcm(request *r, const gw_args *args) {
     if (r->mode != GCM) return GW_WRITTEN;
     GW_TRY(gw_arg_number_or(args, "tag_len", TAG_LEAST, TAG_MOST, "a number of bytes from 12 to 16", &tag_len));
     r->tag_len = (uint32_t)tag_len;
+    if (r->tag_len != tag_len) return gw_unwanted_arg(args, "tag_len", "a whole number of bytes");
     if (gw_arg_value(args, "aad").type != GW_T_END) GW_TRY(gw_arg_bytes(args, "aad", &r->gcm.aad, &r->gcm.aad_len));
     r->gcm.nonce = r->iv;
     return GW_WRITTEN;
