@@ -1,11 +1,12 @@
 """The installed plugins: versions that came as packages, and what people decided about them, below the data directory.
 
-    plugins/<id>/decisions.json                    which version is meant to run, what was granted
+    plugins/<id>/.decisions.json                   which version is meant to run, what was granted
     plugins/<id>/<version>/installed.json          digests that the version is checked against
     plugins/<id>/<version>/<id>/plugin.toml, ...   the version's files, as a plugin's folder
 
 Owns these files: each change is whole or not there, whatever ends the process at whatever moment, and several processes
-may work on one area. Runs nothing; knows neither the host nor any folder of `[plugins] dirs`.
+may work on one area. What lies beside versions and plugins begins with a dot: they never do, whatever a package calls
+itself. Runs nothing; knows neither the host nor any folder of `[plugins] dirs`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ MOST_VERSIONS: Final = 16
 """Versions of one plugin that are kept: enough to go back, few enough to show."""
 MOST_PLUGINS: Final = 512
 
-_DECISIONS: Final = "decisions.json"
+_DECISIONS: Final = ".decisions.json"
 _RECORD: Final = "installed.json"
 _LOCK: Final = ".lock"
 _COMING: Final = ".coming-"

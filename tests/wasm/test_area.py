@@ -36,6 +36,21 @@ def test_an_installed_version_is_a_plugin_folder(area: PluginArea, tmp_path: Pat
     assert (area.ids(), area.versions("meter")) == (["meter"], [installed])
 
 
+@pytest.mark.parametrize("version", ["decisions.json", "decisions.json.damaged", "installed.json", "lock"])
+def test_a_version_called_like_a_file_of_the_area_touches_none_of_them(
+    area: PluginArea, tmp_path: Path, version: str
+) -> None:
+    area.install(package(tmp_path))
+    area.decide("meter", Decisions(active="1.0.0", granted=("emit",)))
+    assert area.install(package(tmp_path, version)).version == version
+    assert area.decisions("meter") == Decisions(active="1.0.0", granted=("emit",))
+    area.decide("meter", Decisions(active=version))
+    area.clear_leftovers()
+    assert PluginArea(area._folder).decisions("meter") == Decisions(active=version)
+    area.remove("meter", version)
+    assert [one.version for one in area.versions("meter")] == ["1.0.0"]
+
+
 def test_another_process_sees_the_same(area: PluginArea, tmp_path: Path) -> None:
     installed = area.install(package(tmp_path))
     other = PluginArea(area._folder)
@@ -162,17 +177,17 @@ def test_decisions_are_kept_for_the_next_start_without_a_version_too(area: Plugi
     area.decide("meter", decided)
     assert PluginArea(area._folder).decisions("meter") == decided
     assert area.ids() == ["meter"]
-    assert sorted(tree(area)) == [".lock", "meter/decisions.json"]
+    assert sorted(tree(area)) == [".lock", "meter/.decisions.json"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"active": 1}', b"\xff", b"[" * 9999, b" " * 100_000])
 def test_damaged_decisions_are_set_aside_with_a_log_line(area: PluginArea, damage: bytes) -> None:
     area.decide("meter", Decisions(active="1"))
-    (area._folder / "meter" / "decisions.json").write_bytes(damage)
+    (area._folder / "meter" / ".decisions.json").write_bytes(damage)
     with capture_logs() as logs:
         assert area.decisions("meter") == Decisions()
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [("plugin decisions set aside", "error")]
-    assert (area._folder / "meter" / "decisions.json.damaged").read_bytes() == damage
+    assert (area._folder / "meter" / ".decisions.json.damaged").read_bytes() == damage
     area.decide("meter", Decisions(active="2"))
     assert area.decisions("meter").active == "2"
 
@@ -210,7 +225,7 @@ def test_a_version_that_cannot_be_read_just_now_is_looked_at_again(
 
 def test_decisions_of_a_later_gateway_are_read_as_far_as_they_are_known(area: PluginArea) -> None:
     area.decide("meter", Decisions())
-    (area._folder / "meter" / "decisions.json").write_bytes(b'{"active": "1", "colour": "blue"}')
+    (area._folder / "meter" / ".decisions.json").write_bytes(b'{"active": "1", "colour": "blue"}')
     assert area.decisions("meter") == Decisions(active="1")
 
 
