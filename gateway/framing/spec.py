@@ -53,7 +53,7 @@ class DelimiterSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """
 
     delimiter: Annotated[str, msgspec.Meta(min_length=1, max_length=16)] = "\n"
-    delimiter_hex: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-fA-F]{2}){0,16}$")] = ""
+    delimiter_hex: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-fA-F]{2}){0,16}(?!\n)$")] = ""
     max_frame_bytes: FrameBytes = DEFAULT_MAX_FRAME_BYTES
 
     def __post_init__(self) -> None:
@@ -83,8 +83,8 @@ class LengthFieldSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     endian: Literal["big", "little"] = "big"
     adjustment: Annotated[int, msgspec.Meta(ge=-16 * 1024 * 1024, le=16 * 1024 * 1024)] = 0
     strip: Annotated[int, msgspec.Meta(ge=0, le=65536)] = 0
-    start: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-fA-F]{2}([0-9a-fA-F]{2}|\.\.){0,31})?$")] = ""
-    end: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-fA-F]{2}){0,4}$")] = ""
+    start: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-fA-F]{2}([0-9a-fA-F]{2}|\.\.){0,31})?(?!\n)$")] = ""
+    end: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-fA-F]{2}){0,4}(?!\n)$")] = ""
     preamble: Byte | None = None
     max_frame_bytes: FrameBytes = DEFAULT_MAX_FRAME_BYTES
     max_noise_bytes: FrameBytes = DEFAULT_MAX_FRAME_BYTES

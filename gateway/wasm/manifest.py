@@ -24,8 +24,9 @@ _LEAST_INT: Final = -(1 << 63)
 _MOST_INT: Final = (1 << 64) - 1
 """Integers that MessagePack has: a plugin is given no other. Source: MessagePack specification, int format family."""
 
-PluginId: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="the folder's name")]
-FileName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}$")]
+# `$` alone matches ahead of a line's end, too: a name with one names another folder than the one that is looked for.
+PluginId: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}(?!\n)$", description="the folder's name")]
+FileName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}(?!\n)$")]
 Hex: TypeAlias = Annotated[str, Meta(pattern=r"^([0-9a-fA-F]{2})*$")]
 PluginKind = Literal["codec", "crypto", "notify", "parser", "algo", "report"]
 Capability = Literal["log", "clock", "random", "kv", "config", "wasi", "emit"]

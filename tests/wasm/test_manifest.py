@@ -43,6 +43,8 @@ def test_the_least_manifest_has_the_documented_defaults() -> None:
         ({"abi": "gw2"}, "abi"),
         ({"id": "Meter"}, "id"),
         ({"id": "../meter"}, "id"),
+        ({"id": "meter\n"}, "id"),
+        ({"file": "meter.wasm\n"}, "file"),
         ({"file": "../other/evil.wasm"}, "file|leaves the plugin's folder"),
         ({"file": "a/../../evil.wasm"}, "leaves the plugin's folder"),
         ({"build": {"sources": ["a/../../x.c"]}}, "leaves the plugin's folder"),
