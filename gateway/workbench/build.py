@@ -14,6 +14,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from gateway.core.errors import ConfigError
 from gateway.wasm.manifest import MANIFEST_NAME, Build, Manifest, load_manifest, plugin_folders
 from gateway.workbench import toolchains
@@ -36,14 +38,16 @@ _JOBS = 2
 def build_plugin(folder: Path, *, force: bool = False, tell: Tell = tell_on_stderr) -> Path:
     """Build one plugin's module unless it is up to date, and return its path.
 
-    Of a plugin with a runtime the runtime is built, and its own script's path returned. Raises ConfigError with the
-    compiler's words, or saying how to get the compiler.
+    Of a plugin with a runtime the script's path is returned, and the runtime built where it has no module: whoever
+    brings a module needs no compiler. Raises ConfigError with the compiler's words, or saying how to get the compiler.
     """
     folder = folder.resolve()
     manifest = load_manifest(folder)
     if manifest.script is not None and manifest.runtime is not None:
         script = _present(folder / manifest.script, "`script`", folder)
-        build_plugin(plugin_folder(manifest.runtime, folder.parent), tell=tell)
+        runtime = plugin_folder(manifest.runtime, folder.parent)
+        if not (runtime / load_manifest(runtime).wasm_name).exists():
+            build_plugin(runtime, tell=tell)
         return script
     target = folder / manifest.wasm_name
     if not manifest.build.sources:
@@ -53,9 +57,10 @@ def build_plugin(folder: Path, *, force: bool = False, tell: Tell = tell_on_stde
     compiler = COMPILERS[manifest.build.language]
     with tempfile.TemporaryDirectory(prefix="gateway-build-") as name:
         scratch = Path(name).resolve()
-        sources = _sources(folder, manifest, compiler, scratch, tell)
+        sources = _sources(folder, manifest, compiler, scratch)
         digest = _digest(sources, manifest.build, compiler)
         if force or not target.exists() or built_digest(target.read_bytes()) != digest:
+            sources = _with_upstream(sources, manifest.build, tell)
             made = scratch / "module.wasm"
             for step in compiler.steps(sources, scratch, made, tell):
                 what = f"{folder.name}: the compiler"
@@ -120,21 +125,14 @@ def built_digest(module: bytes) -> str | None:
     return tail[len(head) :].decode("ascii", "replace") if tail.startswith(head) else None
 
 
-def _sources(folder: Path, manifest: Manifest, compiler: Compiler, scratch: Path, tell: Tell) -> Sources:
-    """Everything that the module is made of, with what must be fetched or generated for it."""
+def _sources(folder: Path, manifest: Manifest, compiler: Compiler, scratch: Path) -> Sources:
+    """Everything that the module is made of, generated headers included, but for what must be fetched."""
     build = manifest.build
     if build.language != "c" and (build.generated or build.upstream is not None or build.libc):
         raise ConfigError(f"{folder / MANIFEST_NAME}: `build.generated`, `upstream` and `libc` are for C alone")
     generated = scratch / "generated"
     for name, script in build.generated.items():
         _generate(folder, generated / name, _present(folder / script, "`build.generated`", folder))
-    foreign: list[Path] = []
-    foreign_includes: list[Path] = []
-    if build.upstream is not None:
-        upstream = upstream_folder(build.upstream, tell)
-        names = [name.removeprefix(UPSTREAM) for name in build.sources if name.startswith(UPSTREAM)]
-        foreign = [_present(upstream / name, "`build.sources`", folder) for name in names]
-        foreign_includes = list(dict.fromkeys([upstream, *(source.parent for source in foreign)]))
     own = [name for name in build.sources if build.upstream is None or not name.startswith(UPSTREAM)]
     sdk = sdk_folder(folder, compiler)
     for place in (folder, sdk, scratch):
@@ -144,12 +142,21 @@ def _sources(folder: Path, manifest: Manifest, compiler: Compiler, scratch: Path
         files=tuple(_present(folder / name, "`build.sources`", folder) for name in own),
         sdk=sdk,
         flags=build.flags,
-        foreign=tuple(foreign),
         includes=(folder, generated, sdk),
         apart=_apart(folder, manifest),
-        foreign_includes=tuple(foreign_includes),
         libc=build.libc,
     )
+
+
+def _with_upstream(sources: Sources, build: Build, tell: Tell) -> Sources:
+    """The sources with the third-party ones, fetched where they are not there. The digest has their hash instead."""
+    if build.upstream is None:
+        return sources
+    upstream = upstream_folder(build.upstream, tell)
+    names = [name.removeprefix(UPSTREAM) for name in build.sources if name.startswith(UPSTREAM)]
+    foreign = tuple(_present(upstream / name, "`build.sources`", sources.folder) for name in names)
+    includes = tuple(dict.fromkeys([upstream, *(source.parent for source in foreign)]))
+    return replace(sources, foreign=foreign, foreign_includes=includes)
 
 
 def _speakable(place: Path) -> None:

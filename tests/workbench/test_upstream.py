@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -93,6 +94,10 @@ def test_a_plugin_is_built_with_fetched_sources(registry: Upstream, tmp_path: Pa
     made_at = (folder / "scaled.wasm").stat().st_mtime_ns
     build_plugin(folder)
     assert (folder / "scaled.wasm").stat().st_mtime_ns == made_at
+    shutil.rmtree(tmp_path / "cache")
+    build_plugin(folder)  # what is up to date fetches nothing
+    assert (folder / "scaled.wasm").stat().st_mtime_ns == made_at
+    assert not (tmp_path / "cache").exists()
     (folder / "plugin.toml").write_text((folder / "plugin.toml").read_text().replace("meterlib.c", "meterlab.c"))
     with pytest.raises(ConfigError, match=r"`build\.sources` names meterlab\.c, which is not there"):
         build_plugin(folder)
