@@ -125,7 +125,7 @@ class Shadow(Tap):
         self._ended = ""
         self._offered_frames = self._offered_bytes = 0
         self._taken_frames = self._taken_bytes = 0
-        self._dropped = self._frames = self._same = self._failed = 0
+        self._dropped = self._same = self._different = self._failed = 0
         self._live_s = self._candidate_s = 0.0
         self._live_frames = 0
         self._kinds: Counter[str] = Counter()
@@ -169,14 +169,15 @@ class Shadow(Tap):
         return ShadowSummary(
             version=self.release.version,
             running=self.running,
-            frames=self._frames,
-            different=self._frames - self._same - self._failed,
+            frames=self._same + self._different + self._failed,
+            different=self._different,
             dropped=self._dropped,
         )
 
     def report(self) -> ShadowReport:
         """Everything found so far."""
-        done = self._frames - self._failed
+        same, different, failed = self._same, self._different, self._failed  # the thread goes on counting
+        done = same + different
         return ShadowReport(
             plugin=self.release.id,
             version=self.release.version,
@@ -184,11 +185,11 @@ class Shadow(Tap):
             started_at_ms=self._started_at_ms,
             ends_at_ms=self._ends_at_ms,
             ended=self._ended,
-            frames=self._frames,
-            same=self._same,
-            different=done - self._same,
+            frames=done + failed,
+            same=same,
+            different=different,
             dropped=self._dropped,
-            failed=self._failed,
+            failed=failed,
             kinds=dict(self._kinds),
             traps=self._stats.traps,
             kills=self._stats.kills,
@@ -242,7 +243,6 @@ class Shadow(Tap):
             else:
                 self._compare(batch, place, live[place], result)
         self._failed += len(live) - len(found)
-        self._frames += len(live)
 
     def _decoded(self, codec: WasmCodec, batch: _Batch) -> list[DecodeResult]:
         """What the candidate makes of a batch, as far as it can be asked at all."""
@@ -274,6 +274,7 @@ class Shadow(Tap):
                     candidate=_bounded(new),
                 )
             )
+        self._different += 1
 
 
 def _shown(result: DecodeResult) -> Any:

@@ -250,6 +250,19 @@ async def test_the_candidate_sees_batches_that_the_live_version_had_to_repeat(nu
     assert report.differences[0].live == {"code": -1, "error": "trapped"}
 
 
+async def test_a_report_in_the_middle_of_a_batch_adds_up(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    nursery.put("meter", "1.0", counting("a", trap_on="~"))
+    nursery.install("meter", "2.0", counting("a"))
+    host = nursery.host()
+    seen: list[ShadowReport | None] = []
+    shown = shadow_room._shown
+    monkeypatch.setattr(shadow_room, "_shown", lambda item: seen.append(host.shadow_report("meter")) or shown(item))
+    await host.shadow("meter", "2.0", 10)
+    marks(host, "meter", b"x", b"y", b"T")
+    compared(host, 3)
+    assert [(report.frames, report.same, report.different) for report in seen if report] == [(2, 2, 0), (2, 2, 0)]
+
+
 async def test_closing_the_host_ends_the_thread(nursery: Nursery) -> None:
     nursery.put("meter", "1.0", counting("a"))
     nursery.install("meter", "2.0", counting("b"))
