@@ -19,6 +19,7 @@ from gateway.core.outbound import AiohttpOutbound, Outbound
 from gateway.core.plain import nearest, typed
 from gateway.core.tasks import Supervisor
 from gateway.extensions.hookspecs import NotifierKind
+from gateway.extensions.wall import ExtensionFailed, wall
 from gateway.notify.channel import Channel
 from gateway.notify.config import ChannelConfig
 from gateway.notify.model import Notification, Notifier
@@ -85,13 +86,13 @@ def made(
     name: str, kind: NotifierKind, settings: ChannelConfig, outbound: Outbound, plugins: PluginHost, clock: Clock
 ) -> Notifier:
     """The notifier of an entry, or what stands in for one where an extension's fails. Raises ConfigError."""
+    ports = {"outbound": outbound, "plugins": plugins, "grants": plugins, "clock": clock}
     try:
-        notifier: Notifier = kind.make(name, settings, outbound=outbound, plugins=plugins, grants=plugins, clock=clock)
-    except ConfigError:
-        raise
-    except Exception as failure:  # wall: a notifier is an extension's code
-        log.error("a channel is blocked: its notifier cannot be made", channel=name, exc_info=failure)
-        return LeftOut(f"the channel's notifier cannot be made: {type(failure).__name__}; see its extension")
+        with wall(f"the notifier of channel {name}", "make", ConfigError):
+            notifier: Notifier = kind.make(name, settings, **ports)
+    except ExtensionFailed as failed:
+        log.error("a channel is blocked: its notifier cannot be made", channel=name, exc_info=failed.cause)
+        return LeftOut(f"the channel's notifier cannot be made: {type(failed.cause).__name__}; see its extension")
     return notifier
 
 

@@ -19,6 +19,7 @@ from gateway.core.metrics import Sample
 from gateway.core.plain import nearest, typed
 from gateway.core.tasks import Backoff, Supervisor
 from gateway.extensions.hookspecs import SinkKind
+from gateway.extensions.wall import ExtensionFailed, wall
 
 T = TypeVar("T", Message, Event)
 
@@ -95,14 +96,13 @@ class SinkFleet:
         Raises ConfigError: what an operator wrote wrongly is for the operator.
         """
         try:
-            async with asyncio.timeout(_OPEN_S):
-                sink = kind.make(name, config, home=home, clock=self._clock)
-                await sink.open()
-        except ConfigError:
-            raise
-        except Exception as failure:  # wall: a sink is an extension's code
+            with wall(f"sink {name}", "open", ConfigError):
+                async with asyncio.timeout(_OPEN_S):
+                    sink = kind.make(name, config, home=home, clock=self._clock)
+                    await sink.open()
+        except ExtensionFailed as failed:
             self.left_out += 1
-            log.error("a sink is left out: it does not open", sink=name, exc_info=failure)
+            log.error("a sink is left out: it does not open", sink=name, exc_info=failed.cause)
             return None
         return sink
 
@@ -113,10 +113,11 @@ class SinkFleet:
             log.error("a sink stopped before it had everything", sink=feed.name, waiting=_waiting(feed))
         await self._supervisor.stop_part(f"sink-{feed.name}")
         try:
-            async with asyncio.timeout(_DRAIN_S):
-                await feed.sink.close()
-        except Exception as failure:  # wall: a sink is an extension's code
-            log.error("a sink does not close", sink=feed.name, exc_info=failure)
+            with wall(f"sink {feed.name}", "close"):
+                async with asyncio.timeout(_DRAIN_S):
+                    await feed.sink.close()
+        except ExtensionFailed as failed:
+            log.error("a sink does not close", sink=feed.name, exc_info=failed.cause)
 
     def samples(self) -> Iterator[Sample]:
         """Figures of every sink for `/metrics`."""
@@ -155,14 +156,15 @@ class SinkFleet:
         while True:
             try:
                 async with writing:
-                    await feed.sink.write(messages, events)
-            except Exception as failure:  # noqa: BLE001 - wall: a sink is an extension's code
+                    with wall(f"sink {feed.name}", "write"):
+                        await feed.sink.write(messages, events)
+            except ExtensionFailed as failed:
                 failures += 1
                 feed.failures += 1
                 log.error(
                     "a sink refused a batch",
                     sink=feed.name,
-                    why=str(failure),
+                    why=failed.said,
                     again_in_s=self._backoff.delay_s(failures),
                 )
                 await asyncio.sleep(self._backoff.delay_s(failures))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any, Final, TypeVar
 
@@ -18,6 +18,7 @@ import structlog
 
 from gateway.extensions import hookspecs
 from gateway.extensions.hookspecs import PROJECT, ApiRoute, Host, ListenerKind, NotifierKind, SinkKind
+from gateway.extensions.wall import ExtensionFailed, wall
 
 K = TypeVar("K")
 A = TypeVar("A", bound="dict[str, Any] | list[Any]")
@@ -49,10 +50,10 @@ class ExtensionManager(pluggy.PluginManager):
         self.add_hookspecs(hookspecs)
         self.failures: dict[str, str] = {}
 
-    def leave_out(self, name: str, error: Exception | str) -> None:
+    def leave_out(self, name: str, reason: str) -> None:
         """Note a failure and go on."""
-        self.failures[name] = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        log.error("extension left out", extension=name, reason=self.failures[name])
+        self.failures[name] = reason
+        log.error("extension left out", extension=name, reason=reason)
 
 
 def extension_manager(
@@ -87,7 +88,7 @@ def offered(manager: ExtensionManager, hook: str, kind: type[K], what: str) -> d
     found: dict[str, K] = {}
     for implementation in getattr(manager.hook, hook).get_hookimpls():
         extension = implementation.plugin_name
-        for name, one in _answer(manager, extension, implementation.function, dict, {}).items():
+        for name, one in _answer(manager, implementation, hook, dict, {}).items():
             if not isinstance(one, kind):
                 manager.leave_out(extension, f"{what} {name!r} is no {kind.__name__}")
             elif name in found:
@@ -102,7 +103,7 @@ def api_routes(manager: ExtensionManager) -> dict[str, list[ApiRoute]]:
     routes: dict[str, list[ApiRoute]] = {}
     for implementation in manager.hook.gateway_api_routes.get_hookimpls():
         extension = implementation.plugin_name
-        answer: list[Any] = _answer(manager, extension, implementation.function, list, [])
+        answer: list[Any] = _answer(manager, implementation, "gateway_api_routes", list, [])
         if all(isinstance(route, ApiRoute) for route in answer):
             routes[extension] = answer
         else:
@@ -121,42 +122,46 @@ async def started(manager: ExtensionManager, host: Host) -> None:
     """Tell every extension that the gateway is up; one that fails or takes too long is left alone."""
     for implementation in manager.hook.gateway_started.get_hookimpls():
         arguments = [host] if implementation.argnames else []  # pluggy lets an implementation take fewer
-        await _told(manager, implementation, arguments)
+        await _told(manager, implementation, "gateway_started", arguments)
 
 
 async def stopping(manager: ExtensionManager) -> None:
     """Tell every extension, the last one first, that the gateway is about to stop."""
     for implementation in reversed(manager.hook.gateway_stopping.get_hookimpls()):
-        await _told(manager, implementation, [])
+        await _told(manager, implementation, "gateway_stopping", [])
 
 
-async def _told(manager: ExtensionManager, implementation: pluggy.HookImpl, arguments: list[Any]) -> None:
+async def _told(manager: ExtensionManager, implementation: pluggy.HookImpl, hook: str, arguments: list[Any]) -> None:
     try:
-        answer = implementation.function(*arguments)
-        if inspect.isawaitable(answer):
-            async with asyncio.timeout(TOLD_S):
-                await answer
-    except Exception as error:  # noqa: BLE001 - wall: around a call of foreign code
-        manager.leave_out(implementation.plugin_name, error)
+        with wall(implementation.plugin_name, hook):
+            answer = implementation.function(*arguments)
+            if inspect.isawaitable(answer):
+                async with asyncio.timeout(TOLD_S):
+                    await answer
+    except ExtensionFailed as failed:
+        manager.leave_out(failed.extension, failed.reason)
 
 
 def _register(manager: ExtensionManager, entry: metadata.EntryPoint) -> None:
     extension: Any = None
     try:
-        extension = entry.load()
-        manager.register(extension, entry.name)
-        manager.check_pending()  # an implementation of a hook that does not exist
-    except Exception as error:  # noqa: BLE001 - wall: an extension is foreign code, and its import may do anything
+        with wall(entry.name, "its import"):  # which may do anything
+            extension = entry.load()
+            manager.register(extension, entry.name)
+            manager.check_pending()  # an implementation of a hook that does not exist
+    except ExtensionFailed as failed:
         if extension is not None and manager.is_registered(extension):
             manager.unregister(extension)
-        manager.leave_out(entry.name, error)
+        manager.leave_out(entry.name, failed.reason)
 
 
-def _answer(manager: ExtensionManager, extension: str, function: Callable[[], Any], kind: type[A], otherwise: A) -> A:
+def _answer(manager: ExtensionManager, implementation: pluggy.HookImpl, hook: str, kind: type[A], otherwise: A) -> A:
+    extension = implementation.plugin_name
     try:
-        answer = function()
-    except Exception as error:  # noqa: BLE001 - wall: around a call of foreign code
-        manager.leave_out(extension, error)
+        with wall(extension, hook):
+            answer = implementation.function()
+    except ExtensionFailed as failed:
+        manager.leave_out(extension, failed.reason)
         return otherwise
     if not isinstance(answer, kind):
         manager.leave_out(extension, f"a hook answered {type(answer).__name__} instead of a {kind.__name__}")

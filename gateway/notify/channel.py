@@ -17,6 +17,7 @@ from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError, NotReady, StorageFailed
 from gateway.core.log import safe_text
 from gateway.core.metrics import Sample
+from gateway.extensions.wall import ExtensionFailed, wall
 from gateway.notify.config import ChannelConfig
 from gateway.notify.model import (
     ChannelStatus,
@@ -189,16 +190,17 @@ class Channel:
         """Why it was not delivered, or a remark on its delivery, mostly empty."""
         try:
             async with asyncio.timeout(self._config.timeout_s) as self._pace.limit:
-                remark = await self._notifier.send(notification)
+                with wall(f"the notifier of channel {self.name}", "send", Undelivered, TimeoutError, GatewayError):
+                    remark = await self._notifier.send(notification)
         except Undelivered as failure:
             return failure
         except TimeoutError:
             return Undelivered(f"not delivered within {self._config.timeout_s:g} s; see `timeout_s`", again=True)
         except GatewayError as failure:
             return Undelivered(str(failure), again=may_pass(failure))
-        except Exception as failure:  # wall: an extension's notifier is foreign code
-            log.error("notifier failed", channel=self.name, exc_info=failure)
-            return Undelivered(f"the channel's code failed: {type(failure).__name__}", again=True)
+        except ExtensionFailed as failed:
+            log.error("notifier failed", channel=self.name, exc_info=failed.cause)
+            return Undelivered(f"the channel's code failed: {type(failed.cause).__name__}", again=True)
         finally:
             self._pace.limit = None
         return remark if isinstance(remark, str) else ""
@@ -239,6 +241,7 @@ class Channel:
 def problem_of(notifier: Notifier) -> str:
     """What an operator must change before a notifier can deliver, in one line; empty where nothing is known."""
     try:
-        return safe_text(str(notifier.problem() or ""), _ERROR_CHARS)
-    except Exception as failure:  # noqa: BLE001 - wall: an extension's notifier is foreign code
-        return f"the channel's code failed: {type(failure).__name__}; see its extension"
+        with wall(type(notifier).__name__, "problem"):
+            return safe_text(str(notifier.problem() or ""), _ERROR_CHARS)
+    except ExtensionFailed as failed:
+        return f"the channel's code failed: {type(failed.cause).__name__}; see its extension"

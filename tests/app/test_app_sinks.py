@@ -100,6 +100,29 @@ async def test_a_refused_batch_is_tried_again_and_nothing_is_lost_or_doubled() -
         assert figures(sinks, "a")["failures"] == 3
 
 
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("this, too, is the extension's code")
+
+
+@pytest.mark.parametrize("failure", [asyncio.CancelledError, Speechless])
+async def test_nothing_that_a_sink_raises_ends_its_feed_or_loses_a_batch(
+    failure: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = [failure()]
+
+    async def write(self: ListSink, messages: list[Message], events: list[Event]) -> None:
+        if first:
+            raise first.pop()
+        self.items += [item.seq for item in [*messages, *events]]
+
+    monkeypatch.setattr(ListSink, "write", write)
+    async with fleet("a") as (sinks, bus, (a,)):
+        bus.messages.publish([message(1)])
+        await until(lambda: a.items == [1])
+        assert (figures(sinks, "a")["failures"], figures(sinks, "a")["written"]) == (1, 1)
+
+
 async def test_a_sink_that_hangs_holds_up_no_other_and_sheds_the_oldest() -> None:
     async with fleet("slow", "quick") as (sinks, bus, (slow, quick)):
         slow.free.clear()

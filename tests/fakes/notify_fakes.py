@@ -111,7 +111,7 @@ class FakeNotifier(Notifier):
     def __init__(self) -> None:
         self.sent: list[Notification] = []
         self.attempts = 0
-        self.outcomes: list[Exception | str | None] = []
+        self.outcomes: list[BaseException | str | None] = []
         self.blocked = ""
         self.hold = asyncio.Event()
         self.hold.set()
@@ -121,7 +121,7 @@ class FakeNotifier(Notifier):
         self.attempts += 1
         await self.hold.wait()
         outcome = self.outcomes.pop(0) if self.outcomes else None
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):
             raise outcome
         self.sent.append(copied(notification))
         return outcome

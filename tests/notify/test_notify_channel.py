@@ -75,6 +75,14 @@ async def test_a_failure_that_may_pass_is_tried_again_and_keeps_the_order() -> N
     assert room.figure("gateway_notification_retries_total") == 3
 
 
+async def test_a_cancellation_that_nobody_asked_for_is_an_attempt_that_failed_and_ends_no_channel() -> None:
+    async with NotifyRoom() as room:
+        room.notifier.outcomes = [asyncio.CancelledError(), None]
+        one = await room.service.send(SCOPE, draft("one"))
+        await until(lambda: row(room.rows, one).status == "sent")
+    assert row(room.rows, one).attempts == 2
+
+
 @pytest.mark.parametrize(
     "failure",
     [
