@@ -5,17 +5,19 @@ A version is judged here before it is decided for, with the grants that it will 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from gateway.app.desk import configured_users
 from gateway.app.gateway import private
 from gateway.config import Loaded
 from gateway.core.clock import SystemClock
 from gateway.core.errors import ConfigError, Conflict, NotFound
 from gateway.wasm.area import Decisions, Installed, PluginArea
 from gateway.wasm.loader import Loader, Refusal, Verdict
-from gateway.wasm.manifest import Capability
+from gateway.wasm.manifest import Capability, load_manifest
 from gateway.wasm.plugins import PluginHost
 from gateway.wasm.release import Release, Starter, read_release
 from gateway.wasm.sandbox import Sandbox
@@ -97,7 +99,8 @@ def roll_back(loaded: Loaded, plugin_id: str) -> Decisions:
     if found is None:
         raise NotFound(f"plugin {plugin_id!r} has no version to go back to; see: gateway plugin list")
     active = found.version if found.source == "installed" else None
-    after = msgspec.structs.replace(decided, active=active, previous=decided.active, disabled=False)
+    leaving = sources.preferred()[0].version  # also where none was named: the folder's
+    after = msgspec.structs.replace(decided, active=active, previous=leaving, disabled=False)
     area.decide(plugin_id, after)
     return after
 
@@ -106,14 +109,26 @@ def remove(loaded: Loaded, plugin_id: str, version: str | None) -> None:
     """Remove a version, or the whole installed plugin. Raises NotFound, Conflict for what is in use, StorageFailed."""
     area = plugin_area(loaded)
     if version is None:
-        users = [name for name, product in loaded.config.products.items() if product.plugin == plugin_id]
-        if users and PluginSources(_dirs(loaded), area).survey(plugin_id).in_folder is None:
-            raise Conflict(f"plugin {plugin_id} is used by product {', '.join(sorted(users))}; change [products] first")
+        sources = PluginSources(_dirs(loaded), area)
+        users = _users(loaded, sources, plugin_id)
+        if users and sources.survey(plugin_id).in_folder is None:
+            raise Conflict(f"plugin {plugin_id} is used by {', '.join(users)}; change that first")
         area.forget(plugin_id)
     elif area.decisions(plugin_id).active == version:
         raise Conflict(f"{plugin_id} {version} is the active version; roll back or install another one first")
     else:
         area.remove(plugin_id, version)
+
+
+def _users(loaded: Loaded, sources: PluginSources, plugin_id: str) -> list[str]:
+    """Products, stages and channels of the configuration, and scripts, that need the plugin."""
+    products = sorted(name for name, product in loaded.config.products.items() if product.plugin == plugin_id)
+    users = [f"product {name}" for name in products] + configured_users(loaded.config).get(plugin_id, [])
+    for survey in sources.survey_all():
+        with suppress(ConfigError):  # one that cannot be read runs nothing
+            runs = survey.preferred()[:1]
+            users += [f"plugin {one.id}" for one in runs if load_manifest(one.folder).runtime == plugin_id]
+    return users
 
 
 def _leave_as_it_is(loaded: Loaded, area: PluginArea, installed: Installed, decided: Decisions) -> None:

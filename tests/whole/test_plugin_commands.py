@@ -123,6 +123,19 @@ def test_a_version_that_asks_for_more_waits_until_it_is_granted(desk: Desk) -> N
     assert "no plugin 'ghost'" in desk.run("grant", "ghost", "wasi", expect=1)
 
 
+def test_a_plugin_that_a_script_a_stage_or_a_channel_needs_is_not_removed(desk: Desk) -> None:
+    desk.run("install", desk.packed())
+    script = plugin_folder(desk.home / "dirs", plugin_id="js", manifest='runtime = "meter"\nscript = "codec.js"\n')
+    assert "used by plugin js" in desk.run("remove", "meter", expect=1)
+    (script / "plugin.toml").write_text("no manifest")
+    desk.configure('[stages.seal]\nplugin = "meter"\n')
+    assert "used by stage seal" in desk.run("remove", "meter", expect=1)
+    desk.configure('[notify.duty]\ntype = "plugin"\nplugin = "meter"\n')
+    assert "used by notification channel duty" in desk.run("remove", "meter", expect=1)
+    desk.configure()
+    assert "removed meter" in desk.run("remove", "meter")
+
+
 def test_grants_of_the_configuration_are_changed_there(desk: Desk) -> None:
     desk.configure('[wasm.grants]\nmeter = ["wasi"]\n')
     assert "installed" in desk.run("install", desk.packed(manifest=WASI))
@@ -144,8 +157,10 @@ def test_a_version_installed_over_a_folders_has_a_way_back_to_it(desk: Desk) -> 
     assert desk.area.decisions("meter").previous == "0.9.0"
     desk.run("install", desk.packed("1.0.0"))
     assert desk.area.decisions("meter").previous == "0.9.0"  # the same again changes nothing
-    assert "the version in the folder is active" in desk.run("rollback", "meter")
-    assert "meter  0.9.0" in desk.run("list")
+    for _ in range(2):  # and forth
+        assert "the version in the folder is active" in desk.run("rollback", "meter")
+        assert "meter  0.9.0" in desk.run("list")
+        assert "version 1.0.0 is active" in desk.run("rollback", "meter")
 
 
 def test_a_version_may_be_kept_without_running(desk: Desk) -> None:
