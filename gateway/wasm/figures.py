@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import Final
 
 from gateway.core.metrics import Sample
+from gateway.wasm.module_cache import ModuleCounts
 from gateway.wasm.stats import LATENCY_BOUNDS_S, OTHER_CODES, PluginStats
 from gateway.wasm.status import PluginStatus
 
@@ -52,6 +53,14 @@ def plugin_samples(statuses: Iterable[PluginStatus]) -> Iterator[Sample]:
             for name, text in _SHADOW:
                 value = getattr(status.shadow, name)
                 yield Sample(f"gateway_plugin_shadow_{name}", text, "gauge", labels, value)
+
+
+def module_samples(plugin_id: str, counts: ModuleCounts) -> Iterator[Sample]:
+    """Where a plugin's compiled modules came from, over all threads; one that is in memory is not loaded again."""
+    text = "Compiled modules taken from the cache, modules compiled, and entries of the cache that were not trusted."
+    for outcome, count in (("hit", counts.hits), ("compiled", counts.compiled), ("refused", counts.refused)):
+        labels = {"plugin": plugin_id, "outcome": outcome}
+        yield Sample("gateway_plugin_modules_total", text, "counter", labels, count)
 
 
 def _running(status: PluginStatus, stats: PluginStats, labels: dict[str, str]) -> Iterator[Sample]:

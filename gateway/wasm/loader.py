@@ -19,7 +19,6 @@ import wasmtime
 from gateway.core.errors import ConfigError, GatewayError
 from gateway.wasm.code_bounds import check_code
 from gateway.wasm.config import WasmConfig
-from gateway.wasm.module_cache import ModuleCache
 from gateway.wasm.release import NotBuilt, Release, Starter, read_release
 from gateway.wasm.sandbox import Sandbox
 from gateway.wasm.status import PluginState
@@ -93,10 +92,6 @@ class Loader:
         if self._aside is not None:
             self._aside.close()
 
-    def caches(self) -> dict[str, ModuleCache]:
-        """The compiled modules of its own thread, once there is one."""
-        return {} if self._aside is None else {"loader": self._aside.cache}
-
     def read(self, candidates: Iterable[Found]) -> Release | None:
         """The first of some versions that can be read, without judging it."""
         for found in candidates:
@@ -151,7 +146,7 @@ class Loader:
                 text = f"asks for {', '.join(missing)}, which is not granted ([wasm.grants], or grant it to the plugin)"
                 return Refusal(found=found, state="waiting", reason=text, release=release, missing=missing)
             check_code(release.wasm)
-            module = sandbox.module(release.sha256, release.wasm)
+            module = self._starter.module(release, sandbox)
             vectors = self._starter.prove(release, sandbox, lambda: self._closed)
             failed = [result for result in vectors if not result.ok]
             if failed:

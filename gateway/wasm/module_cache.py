@@ -11,7 +11,9 @@ import hmac
 import os
 import secrets
 import tempfile
+import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 import wasmtime
@@ -28,6 +30,37 @@ _KEY_BYTES = 32
 _TAG_BYTES = 32
 _MOST_ENTRIES = 64
 """Entries kept: every plugin of a big installation in its last two versions."""
+
+
+class ModuleCounts(NamedTuple):
+    """Modules taken from the cache, modules compiled, and entries of the cache that were not trusted."""
+
+    hits: int = 0
+    compiled: int = 0
+    refused: int = 0
+
+
+class ModuleLoads:
+    """What loading their modules came to for each plugin, over all caches. May be used from any thread."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self._counts: dict[str, ModuleCounts] = {}
+        self._noting = threading.Lock()
+
+    def note(self, plugin_id: str, before: ModuleCounts, after: ModuleCounts) -> None:
+        """Count what a cache did for a plugin between two looks at its counts."""
+        with self._noting:
+            known = self.of(plugin_id)
+            self._counts[plugin_id] = ModuleCounts(*(k + a - b for k, a, b in zip(known, after, before, strict=True)))
+
+    def of(self, plugin_id: str) -> ModuleCounts:
+        """The counts of one plugin."""
+        return self._counts.get(plugin_id, ModuleCounts())
+
+    def forget(self, plugin_id: str) -> None:
+        """Drop the counts of a plugin that is gone."""
+        self._counts.pop(plugin_id, None)
 
 
 class ModuleCache:
@@ -48,6 +81,11 @@ class ModuleCache:
             except OSError as error:
                 log.warning("compiled plugins are not cached", folder=str(folder), reason=error.strerror or str(error))
                 self._folder = None
+
+    @property
+    def counts(self) -> ModuleCounts:
+        """What it did so far."""
+        return ModuleCounts(self.hits, self.compiled, self.refused)
 
     def load(self, wasm: bytes) -> wasmtime.Module:
         """The compiled module; raises ConfigError when the bytes are no valid module of the features we allow."""

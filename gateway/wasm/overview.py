@@ -31,7 +31,7 @@ def status_of(slot: Slot, may_use: frozenset[str]) -> PluginStatus:
         source=None if current is None else current.found.source,
         framing=None if manifest is None else manifest.framing,
         limits=None if manifest is None else manifest.limits,
-        path=None if codec is None else codec.path,
+        path=None if running is None else slot.path,
         vectors_passed=passed,
         vectors_failed=len(slot.vectors) - passed,
         memory_bytes=codec.memory_bytes if codec is not None else lane.memory_bytes if lane is not None else 0,

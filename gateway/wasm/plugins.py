@@ -24,7 +24,7 @@ from gateway.wasm.area import Decisions, PluginArea
 from gateway.wasm.codec import Codec
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.fastcall import CallPath
-from gateway.wasm.figures import plugin_samples
+from gateway.wasm.figures import module_samples, plugin_samples
 from gateway.wasm.host import WasmCodec
 from gateway.wasm.lane import CallLane
 from gateway.wasm.loader import Proven, Refusal, Unchanged
@@ -159,11 +159,8 @@ class PluginHost:
     def samples(self) -> Iterator[Sample]:
         """Figures of every plugin for `/metrics`."""
         yield from plugin_samples(self.plugins())
-        text = "Compiled modules taken from the cache, and modules compiled."
-        for what, cache in {"loop": self._shelf.sandbox.cache, **self._shelf.loader.caches()}.items():
-            for outcome, count in (("hit", cache.hits), ("compiled", cache.compiled), ("refused", cache.refused)):
-                labels = {"thread": what, "outcome": outcome}
-                yield Sample("gateway_plugin_modules_total", text, "counter", labels, count)
+        for slot in self._shelf:
+            yield from module_samples(slot.id, self._shelf.starter.loads.of(slot.id))
 
     # -- trying ---------------------------------------------------------------------------------------------------
 

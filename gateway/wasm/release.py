@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import wasmtime
 
 from gateway.core.clock import Clock
 from gateway.core.errors import ConfigError
@@ -21,6 +22,7 @@ from gateway.wasm.config import WasmConfig
 from gateway.wasm.host import WasmCodec
 from gateway.wasm.imports import HostServices
 from gateway.wasm.manifest import Manifest, Vector, load_manifest, load_vectors
+from gateway.wasm.module_cache import ModuleLoads
 from gateway.wasm.program import Program
 from gateway.wasm.sandbox import Sandbox
 from gateway.wasm.stats import PluginStats
@@ -109,6 +111,14 @@ class Starter:
         self._config = config
         self._clock = clock
         self._granted = granted
+        self.loads = ModuleLoads()
+
+    def module(self, release: Release, sandbox: Sandbox) -> wasmtime.Module:
+        """The release's compiled module, lent by the sandbox. Raises ConfigError."""
+        before = sandbox.cache.counts
+        module = sandbox.module(release.sha256, release.wasm)
+        self.loads.note(release.id, before, sandbox.cache.counts)
+        return module
 
     def services(self, release: Release, before: HostServices | None = None) -> HostServices:
         """What the imports of the release act on; one store and one log allowance for all its instances.
@@ -142,7 +152,7 @@ class Starter:
             start["script"] = release.script
         return Program(
             release.manifest,
-            sandbox.module(release.sha256, release.wasm),
+            self.module(release, sandbox),
             sandbox,
             services or self.services(release),
             granted=self._granted(release.id),

@@ -179,6 +179,7 @@ class PluginShelf:
             return
         slot.close()
         self._slots.pop(slot.id, None)
+        self.starter.loads.forget(slot.id)
         log.info("plugin removed", plugin=slot.id)
 
     # -- single steps ---------------------------------------------------------------------------------------------

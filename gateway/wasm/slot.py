@@ -21,6 +21,7 @@ from gateway.core.errors import CodecError, ConfigError, GatewayError, NotReady
 from gateway.wasm.abi import UNSUPPORTED
 from gateway.wasm.codec import Codec
 from gateway.wasm.config import WasmConfig
+from gateway.wasm.fastcall import CallPath
 from gateway.wasm.host import WasmCodec
 from gateway.wasm.imports import HostServices
 from gateway.wasm.lane import CallLane
@@ -276,6 +277,11 @@ class Slot:
             self.shadow.join()
 
     # -- figures --------------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> CallPath:
+        """How its guests are called, on whatever thread."""
+        return self._sandbox.path
 
     def stats(self) -> PluginStats:
         """Counters since the start, over all versions."""
