@@ -20,7 +20,7 @@ from gateway.extensions import hookspecs
 from gateway.extensions.hookspecs import PROJECT, ApiRoute, Host, ListenerKind, NotifierKind, SinkKind
 from gateway.extensions.wall import ExtensionFailed, wall
 
-K = TypeVar("K")
+K = TypeVar("K", ListenerKind, SinkKind, NotifierKind)
 A = TypeVar("A", bound="dict[str, Any] | list[Any]")
 
 log = structlog.get_logger(__name__)
@@ -91,6 +91,8 @@ def offered(manager: ExtensionManager, hook: str, kind: type[K], what: str) -> d
         for name, one in _answer(manager, implementation, hook, dict, {}).items():
             if not isinstance(one, kind):
                 manager.leave_out(extension, f"{what} {name!r} is no {kind.__name__}")
+            elif not (isinstance(one.config, type) and issubclass(one.config, msgspec.Struct)):
+                manager.leave_out(extension, f"{what} {name!r}: its `config` is no msgspec struct")
             elif name in found:
                 manager.leave_out(extension, f"{what} {name!r} exists already")
             else:
@@ -146,7 +148,10 @@ def _register(manager: ExtensionManager, entry: metadata.EntryPoint) -> None:
     extension: Any = None
     try:
         with wall(entry.name, "its import"):  # which may do anything
-            extension = entry.load()
+            found = entry.load()
+            if manager.is_registered(found):
+                raise ValueError(f"its module is the extension {manager.get_name(found)} already")
+            extension = found
             manager.register(extension, entry.name)
             manager.check_pending()  # an implementation of a hook that does not exist
     except ExtensionFailed as failed:

@@ -75,6 +75,21 @@ def test_extensions_that_cannot_be_loaded_are_left_out_and_counted(install: Any)
     assert set(listener_kinds(manager)) == {"tcp", "good"}
 
 
+def test_a_module_that_is_installed_under_two_names_serves_under_the_first(install: Any) -> None:
+    first = install("lora", gateway_listener_kinds=lambda: {"lora": kind()})
+    manager = quietly(first, EntryPoint(name="again", value=first.value, group=PROJECT))
+    assert set(listener_kinds(manager)) == {"tcp", "lora"}
+    assert manager.failures == {"again": "ValueError: its module is the extension lora already"}
+
+
+def test_two_extensions_of_one_name_leave_the_first_at_work(install: Any) -> None:
+    first = install("lora", gateway_listener_kinds=lambda: {"lora": kind()})
+    other = install("other", gateway_listener_kinds=lambda: {"other": kind()})
+    manager = quietly(first, EntryPoint(name="lora", value=other.value, group=PROJECT))
+    assert set(listener_kinds(manager)) == {"tcp", "lora"}
+    assert manager.failures["lora"].startswith("ValueError: Plugin name already registered")
+
+
 def test_an_extension_whose_import_raises_anything_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "extension_that_explodes.py").write_text("raise ZeroDivisionError('boom')")
     monkeypatch.syspath_prepend(tmp_path)
@@ -97,6 +112,8 @@ def raises() -> dict[str, ListenerKind]:
         (lambda: ["lora"], "a hook answered list instead of a dict"),
         (lambda: None, "a hook answered NoneType instead of a dict"),
         (lambda: {"lora": "kind"}, "listener kind 'lora' is no ListenerKind"),
+        (lambda: {"lora": ListenerKind("port", kind)}, "listener kind 'lora': its `config` is no msgspec struct"),
+        (lambda: {"lora": ListenerKind(dict, kind)}, "listener kind 'lora': its `config` is no msgspec struct"),
         (lambda: {"tcp": kind("stranger")}, "listener kind 'tcp' exists already"),
     ],
 )
