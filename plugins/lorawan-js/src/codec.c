@@ -292,20 +292,12 @@ GW_DECODER(decode)
 
 /* ---- Encoding ---------------------------------------------------------------------------------------------------- */
 
-static int hex_digit(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static int32_t put_eui(gw_out *out, gw_value device) {
-    bool good = device.type == GW_T_STR && device.len == 2 * EUI_BYTES;
-    for (uint32_t i = 0; good && i < EUI_BYTES; i++) {
-        int high = hex_digit(device.text[2 * i]), low = hex_digit(device.text[2 * i + 1]);
-        good = high >= 0 && low >= 0;
-        gw_byte(out, (uint8_t)(high << 4 | low));
-    }
-    return good ? 0 : gw_error(GW_BAD_CONFIG, "`device` must be a DevEUI of 16 hex digits");
+    uint8_t eui[EUI_BYTES];
+    if (!gw_hex_bytes(device, eui, EUI_BYTES, false))
+        return gw_error(GW_BAD_CONFIG, "`device` must be a DevEUI of 16 hex digits");
+    gw_raw(out, eui, EUI_BYTES);
+    return 0;
 }
 
 /* The command's arguments; an empty object where it has none. */

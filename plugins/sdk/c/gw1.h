@@ -382,6 +382,24 @@ GW_FN bool gw_is(gw_value v, const char *text) {
     return v.type == GW_T_STR && v.len == n && memcmp(v.text, text, n) == 0;
 }
 
+GW_FN int gw_hex_digit(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return -1;
+}
+
+/* Read text of exactly 2n hex digits into n bytes, in their order or the last one first. */
+GW_FN bool gw_hex_bytes(gw_value text, uint8_t *to, uint32_t n, bool last_first) {
+    if (text.type != GW_T_STR || text.len != 2 * n) return false;
+    for (uint32_t i = 0; i < n; i++) {
+        int high = gw_hex_digit(text.text[2 * i]), low = gw_hex_digit(text.text[2 * i + 1]);
+        if (high < 0 || low < 0) return false;
+        to[last_first ? n - 1 - i : i] = (uint8_t)(high << 4 | low);
+    }
+    return true;
+}
+
 /* Look up a string key in the map at `in` (which does not move). On true `value` stands before the key's value. */
 GW_FN bool gw_find(gw_in in, const char *key, gw_in *value) {
     gw_value map = gw_next(&in);

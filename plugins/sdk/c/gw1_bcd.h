@@ -46,24 +46,6 @@ GW_FN bool gw_all_ff(const uint8_t *bytes, uint32_t n) {
     return true;
 }
 
-GW_FN int gw_hex_digit(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
-}
-
-/* Read text of exactly 2n hex digits into n bytes, in their order or the last one first. */
-GW_FN bool gw_hex_bytes(gw_value text, uint8_t *to, uint32_t n, bool last_first) {
-    if (text.type != GW_T_STR || text.len != 2 * n) return false;
-    for (uint32_t i = 0; i < n; i++) {
-        int high = gw_hex_digit(text.text[2 * i]), low = gw_hex_digit(text.text[2 * i + 1]);
-        if (high < 0 || low < 0) return false;
-        to[last_first ? n - 1 - i : i] = (uint8_t)(high << 4 | low);
-    }
-    return true;
-}
-
 /* n bytes as text of 2n hex digits, the last byte first: how people read an address that is sent low first. */
 GW_FN void gw_hex_low_first(gw_out *out, const uint8_t *bytes, uint32_t n) {
     uint8_t turned[16];

@@ -25,24 +25,15 @@ typedef struct {
 
 /* ---- Arguments --------------------------------------------------------------------------------------------------- */
 
-static int hex_digit(uint8_t c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* So many bytes, as they are or, for configurations that have no bytes, as hexadecimal text of twice the length. */
 static bool exact_bytes(gw_value v, uint32_t want, uint8_t *to) {
-    const uint8_t *text = (const uint8_t *)v.text;
     if (v.type != GW_T_BIN && v.type != GW_T_STR) return false;
-    if (v.len == want) memcpy(to, text, want);
-    if (v.len != 2 * want) return v.len == want;
-    for (uint32_t i = 0; i < want; i++) {
-        int high = hex_digit(text[2 * i]), low = hex_digit(text[2 * i + 1]);
-        if (high < 0 || low < 0) return false;
-        to[i] = (uint8_t)(high << 4 | low);
+    if (v.len == want) {
+        memcpy(to, v.text, want);
+        return true;
     }
-    return true;
+    v.type = GW_T_STR; /* whichever the digits came as */
+    return gw_hex_bytes(v, to, want, false);
 }
 
 static int32_t read_mode(request *r, const gw_args *args) {
