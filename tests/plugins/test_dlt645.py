@@ -174,6 +174,31 @@ def test_the_longest_block_of_tariffs_is_decoded(meter: WasmCodec) -> None:
     assert values["forward_active_energy_t61"] == 0
 
 
+@pytest.mark.parametrize(
+    ("di", "largest"),
+    [
+        ("00000000", "99999979"),
+        ("00010000", "99999999"),
+        ("02010100", "9999"),
+        ("02020100", "999979"),
+        ("02030000", "999979"),
+        ("02800001", "999979"),
+        ("02800002", "9999"),
+        ("02800004", "999979"),
+        ("02800007", "9979"),
+        ("02800008", "9999"),
+    ],
+)
+def test_the_largest_number_of_a_format_is_in_the_range_of_the_thing_model(
+    meter: WasmCodec, di: str, largest: str
+) -> None:
+    model = msgspec.json.decode((FOLDER / "thing-model.json").read_bytes(), type=ThingModel)
+
+    [(name, value)] = values_of(decoded(meter, read(di, largest))).items()
+
+    assert model.properties[name].maximum == value
+
+
 def test_every_property_that_can_come_is_a_property_id(meter: WasmCodec) -> None:
     data = bytes(8)
     for high in (0, 1):
