@@ -18,7 +18,8 @@ from gateway.workbench.piece import opened
 
 # An encoder that copies its request value by value. aux 1: it skips one value and gives how many bytes are left;
 # aux 2: it gives the value of "key"; aux 3: it gives the request as hex, and "no", whether there is such a key;
-# aux 4: it gives an array of eight copies of it.
+# aux 4: it gives an array of eight copies of it; aux 5: it refuses it with words;
+# aux 6: it gives the numbers of "a" and "b" as floats, 0 where there is none.
 _ZIG = """
 const gw1 = @import("gw1");
 pub const panic = gw1.panic;
@@ -52,6 +53,13 @@ fn encode(out: *gw1.Writer, request: gw1.Reader, aux: u32) gw1.Failure!void {
         4 => {
             out.array(8);
             for (0..8) |_| out.bin(in.at.rest);
+        },
+        5 => return gw1.fail(error.BadConfig, "not today"),
+        6 => {
+            out.array(2);
+            for ([_][]const u8{ "a", "b" }) |key| {
+                out.float(if (request.get(key)) |v| (if (v == .float) v.float else 0) else 0);
+            }
         },
         else => while (in.at.rest.len > 0) copy(out, in.next() orelse return error.BadConfig),
     }
@@ -92,6 +100,13 @@ fn encode(out: &mut Writer, mut request: Reader, aux: u32) -> Outcome {
         4 => {
             out.array(8);
             (0..8).for_each(|_| drop(out.bin(request.0)));
+        }
+        5 => return Err(Code::BAD_CONFIG.because("not today")),
+        6 => {
+            out.array(2);
+            for key in ["a", "b"] {
+                out.f64(request.get(key).and_then(Value::as_f64).unwrap_or(0.0));
+            }
         }
         _ => {
             while !request.0.is_empty() {
@@ -160,6 +175,10 @@ func encode(out *gw1.Writer, request gw1.Reader, aux uint32) error {
 		for range 8 {
 			out.Bin(request.Rest())
 		}
+	case 5:
+		return gw1.BadConfig.Because("not today")
+	case 6:
+		out.Array(2).F64(request.Get("a").F64).F64(request.Get("b").F64)
 	default:
 		for len(request.Rest()) > 0 {
 			if err := copyValue(out, request.Next()); err != nil {
@@ -180,7 +199,7 @@ func init() {
 func main() {}
 """
 _AS = """
-import { Bytes, Code, Reader, Type, Writer, decoder, encoder } from "gw1";
+import { Bytes, Code, Reader, Type, Writer, decoder, encoder, fail } from "gw1";
 
 function copy(out: Writer, v: Reader): bool {
   if (v.type == Type.Nil) out.nil();
@@ -206,6 +225,10 @@ encoder((out: Writer, request: Reader, aux: u32): Code => {
   } else if (aux == 4) {
     out.array(8);
     for (let i = 0; i < 8; i++) out.bin(request.at, <i32>(request.end - request.at));
+  } else if (aux == 5) {
+    return fail(Code.BadConfig, "not today");
+  } else if (aux == 6) {
+    out.array(2).f64(request.get("a").f64).f64(request.get("b").f64);
   } else {
     while (request.at < request.end) {
       request.next();
@@ -307,6 +330,19 @@ def test_what_does_not_fit_the_output_is_code_4_and_what_fits_to_the_last_byte_i
         copy.encode(fits + b"x", 4)
     assert refused.value.number == 4
     assert copy.encode(b"\x07") == b"\x07"
+
+
+def test_the_words_of_a_call_before_are_not_those_of_an_output_that_is_too_large(copy: WasmCodec) -> None:
+    with pytest.raises(CodecError, match="not today"):
+        copy.encode(b"\xc0", 5)
+    with pytest.raises(CodecError) as refused:
+        copy.encode(b"x" * (1024 * 1024 // 8), 4)
+    assert refused.value.number == 4
+    assert "not today" not in str(refused.value)
+
+
+def test_a_key_that_is_missing_has_no_number_of_another(copy: WasmCodec) -> None:
+    assert copy.encode(msgspec.msgpack.encode({"a": 21.5}), 6) == msgspec.msgpack.encode([21.5, 0.0])
 
 
 def test_keys_that_are_containers_are_stepped_over(copy: WasmCodec) -> None:

@@ -31,9 +31,15 @@ func received(ptr, n uint32) []byte {
 	return input[start : start+uint64(n)]
 }
 
+// begin gives a writer over the whole output; what a call before said is not this one's.
+func begin() Writer {
+	text = ""
+	return Writer{bytes: output[:0], most: MostOutput}
+}
+
 // Write runs a function that writes one result; the packed bytes, or its code. For packages with exports of their own.
 func Write(function func(out *Writer) error) int64 {
-	out := Writer{bytes: output[:0], most: MostOutput}
+	out := begin()
 	err := writeGuarded(function, &out)
 	output = out.bytes
 	switch {
@@ -108,7 +114,7 @@ func gwDecodeBatch(ptr, size, n uint32) int64 {
 		return int64(Truncated)
 	}
 	lengths, auxes, frames := in[:4*count], in[4*count:8*count], in[8*count:]
-	out := Writer{bytes: output[:0], most: MostOutput}
+	out := begin()
 	out.Array(count)
 	for i := range count {
 		length := binary.LittleEndian.Uint32(lengths[4*i:])

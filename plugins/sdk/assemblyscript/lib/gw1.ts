@@ -366,6 +366,7 @@ export class Reader {
     this.count = 0;
     this.uint = 0;
     this.int = 0;
+    this.f64 = 0;
     return this;
   }
   private stop(): void {

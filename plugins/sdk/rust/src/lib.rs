@@ -506,6 +506,14 @@ pub mod exports {
         ((bytes.as_ptr() as usize as u64) << 32 | bytes.len() as u64) as i64
     }
 
+    /// The output, empty; and what a call before said is not this one's.
+    fn begin() -> &'static mut Vec<u8> {
+        let bytes = unsafe { &mut *OUTPUT.0.get() };
+        bytes.clear();
+        unsafe { *TEXT.0.get() = Cow::Borrowed("") };
+        bytes
+    }
+
     fn failed(failure: Failure) -> Code {
         unsafe { *TEXT.0.get() = failure.text };
         failure.code
@@ -529,9 +537,7 @@ pub mod exports {
 
     /// Run a function that writes one result; the packed bytes, or its code.
     pub fn write(function: impl FnOnce(&mut Writer) -> Outcome) -> i64 {
-        let bytes = unsafe { &mut *OUTPUT.0.get() };
-        bytes.clear();
-        let mut out = Writer { bytes, start: 0, most: MOST_OUTPUT, full: false };
+        let mut out = Writer { bytes: begin(), start: 0, most: MOST_OUTPUT, full: false };
         match function(&mut out) {
             Ok(()) if out.full => Code::TOO_LARGE.0.into(),
             Ok(()) => packed(out.bytes),
@@ -550,8 +556,7 @@ pub mod exports {
             return Code::TRUNCATED.0.into();
         }
         let (heads, mut frames) = input.split_at(8 * n);
-        let bytes = unsafe { &mut *OUTPUT.0.get() };
-        bytes.clear();
+        let bytes = begin();
         Writer { bytes, start: 0, most: MOST_OUTPUT, full: false }.array(n);
         for i in 0..n {
             let size = le32(heads, 4 * i) as usize;
