@@ -92,7 +92,7 @@ def unfolds_within(data: bytes, most_values: int) -> bool:
         code = data[at]
         width = _SIZE_WIDTHS[code]
         count = int.from_bytes(data[at + 1 : at + 1 + width], "big") if width else _SHORT_COUNTS[code]
-        at += 1 + width
+        at += _HEADS[code]
         children = _CHILDREN[code]
         if children:
             left += children * count
@@ -118,6 +118,8 @@ def _short_count(code: int) -> int:
 
 _WIDTHS: Final = {**_TEXTS, **_BYTES, **_ARRAYS, **_MAPS, 0xC7: 1, 0xC8: 2, 0xC9: 4}
 _SIZE_WIDTHS: Final = tuple(_WIDTHS.get(code, 0) for code in range(256))
+_HEADS: Final = tuple(1 + _WIDTHS.get(code, 0) + (code in {0xC7, 0xC8, 0xC9}) for code in range(256))
+"""Bytes before the content: an extension's type stands behind its size, which does not count it."""
 _SHORT_COUNTS: Final = tuple(_short_count(code) for code in range(256))
 _CHILDREN: Final = tuple(
     2 if 0x80 <= code < 0x90 or code in _MAPS else 1 if 0x90 <= code < 0xA0 or code in _ARRAYS else 0

@@ -161,6 +161,21 @@ def test_a_long_list_of_nothing_is_over_the_bound(byte: bytes) -> None:
     assert not bulk.unfolds_within(b"\xdd\x00\x10\x00\x00" + byte * (1 << 20), 65_536)
 
 
+@pytest.mark.parametrize(
+    "moment",
+    [
+        b"\xd6\xff\x00\x00\x00\xdb",
+        b"\xd7\xff\x00\x00\x00\x00\x00\x00\x00\xdb",
+        b"\xc7\x0c\xff\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xdb",
+        b"\xc8\x00\x01\x05\xdb",
+        b"\xc9\x00\x00\x00\x01\x05\xdb",
+    ],
+)
+def test_no_extension_hides_what_follows_it(moment: bytes) -> None:
+    # Read one byte off, its last byte would begin a text as long as the next four bytes say: longer than all there is.
+    assert not bulk.unfolds_within(b"\x92" + moment + b"\xdd\x00\x01\x00\x00" + b"\x80" * 65_536, 1000)
+
+
 def test_extensions_are_stepped_over() -> None:
     moments = [datetime.fromtimestamp(second, UTC) for second in (0, 1 << 33, 1 << 35)]
     packed = msgspec.msgpack.encode(moments + [msgspec.msgpack.Ext(5, bytes(size)) for size in (1, 2, 16, 300, 70_000)])
