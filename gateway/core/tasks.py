@@ -99,7 +99,10 @@ class Supervisor:
             started = self._clock.monotonic_s()
             try:
                 await part()
-            except Exception as failure:  # wall: a crashed part becomes health data and a restart
+            except (Exception, asyncio.CancelledError) as failure:
+                # wall: a crashed part becomes health data and a restart
+                if told_to_end(failure):
+                    raise
                 if self._clock.monotonic_s() - started > self._backoff.calm_s:
                     failures = 0
                 failures += 1
@@ -120,3 +123,17 @@ class Supervisor:
         except Exception as failure:  # wall: a failed job becomes a counted log line
             self.job_failures += 1
             log.error("job failed", job=name, exc_info=failure)
+
+
+def told_to_end(failure: BaseException) -> bool:
+    """Whether a failure is the cancellation of the running task; one that nobody asked for is a failure as any.
+
+    Such a one comes from awaiting what somebody else cancelled, and would end its task without a trace.
+    """
+    if not isinstance(failure, asyncio.CancelledError):
+        return False
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs, so nothing can have been cancelled
+        return False
+    return task is not None and task.cancelling() > 0

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from gateway.core.log import safe_text
+from gateway.core.tasks import told_to_end
 
 _SAID_CHARS: Final = 500
 """Kept of what an extension's error says of itself: it goes into the log and the API."""
@@ -47,17 +48,7 @@ def wall(extension: str, called: str, *passing: type[Exception]) -> Iterator[Non
         yield
     except passing:
         raise
-    except asyncio.CancelledError as stray:
-        if _told_to_end():
+    except (Exception, asyncio.CancelledError) as failure:
+        if told_to_end(failure):
             raise
-        raise ExtensionFailed(extension, called, stray) from stray
-    except Exception as failure:
         raise ExtensionFailed(extension, called, failure) from failure
-
-
-def _told_to_end() -> bool:
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no loop runs, so nothing can have been cancelled
-        return False
-    return task is not None and task.cancelling() > 0

@@ -161,3 +161,26 @@ async def test_a_failed_job_is_counted_and_logged_and_nothing_else(clock: FakeCl
     assert supervisor.job_failures == 1
     assert [(line["event"], line["job"]) for line in lines] == [("job failed", "job")]
     await supervisor.stop()
+
+
+async def cancelled_future() -> None:
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    await future
+
+
+async def test_a_part_that_awaits_what_was_cancelled_has_failed_and_is_restarted(supervisor: Supervisor) -> None:
+    healthy, starts = asyncio.Event(), 0
+
+    async def part() -> None:
+        nonlocal starts
+        starts += 1
+        if starts == 1:
+            await asyncio.gather(cancelled_future(), for_ever())
+        healthy.set()
+        await for_ever()
+
+    supervisor.start("link", part)
+    await asyncio.wait_for(healthy.wait(), 10)
+    health = supervisor.parts["link"]
+    assert (health.state, health.restarts, health.detail) == (PartState.RUNNING, 1, "CancelledError: ")
