@@ -13,6 +13,7 @@ import msgspec
 from gateway.core.clock import Clock
 from gateway.core.errors import CodecError, PluginTrapped
 from gateway.core.flow import Decoded
+from gateway.things.model import ThingModel
 from gateway.wasm.codec import DecodeResult
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.host import WasmCodec
@@ -48,6 +49,11 @@ def running(host: PluginHost, plugin_id: str) -> WasmCodec:
     codec = host.codec(plugin_id)
     assert isinstance(codec, WasmCodec)
     return codec
+
+
+def thing_model(plugin_id: str) -> ThingModel:
+    """The thing model that is shipped with a plugin."""
+    return msgspec.json.decode((PLUGINS / plugin_id / "thing-model.json").read_bytes(), type=ThingModel)
 
 
 def decode_safely(codec: WasmCodec, content: bytes, aux: int = 0) -> DecodeResult:
