@@ -81,7 +81,7 @@ class JsonLinesSink:
 
     def _append(self, lines: bytes) -> None:
         file = self._file or self._open()
-        before = file.tell()
+        before = file.seek(0, os.SEEK_END)  # what was taken back left the position behind the end
         if before and before + len(lines) > self._config.max_bytes:
             file = self._turn_over(file)
             before = 0

@@ -103,9 +103,10 @@ async def test_a_full_disk_takes_back_what_was_half_written(tmp_path: Path) -> N
             return file.write(bytes(data)[:10])
 
     archive._file = FullDisk()  # type: ignore[assignment]  # fails as a full disk does: after some bytes
-    with pytest.raises(OSError, match="No space"):
-        await archive.write([message(2)], [])
-    assert path.read_bytes() == whole
+    for _ in range(3):  # the fleet asks again and again
+        with pytest.raises(OSError, match="No space"):
+            await archive.write([message(2)], [])
+        assert path.read_bytes() == whole
     archive._file = file
     await archive.write([message(2)], [])
     await archive.close()
