@@ -154,6 +154,11 @@ class Wall:
             return answer_to_http(refusal, request_id)
         except errors.GatewayError as error:
             return answer_to(error, request_id)
+        except web.RequestPayloadError:
+            broken = MalformedBody("the body is cut short, or is not encoded as its headers say")
+            response = answer_to(broken, request_id)
+            response.force_close()  # nobody knows where it ends
+            return response
         except ConnectionError:
             # The client went away while it was being answered: nobody is left to tell.
             raise

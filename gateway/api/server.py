@@ -108,6 +108,8 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client went away, which is no failure of the gateway's
         request_id = new_id(self._app[PARTS].clock)
         if request.writer.output_size > 0:
             raise ConnectionError("failed after the answer had begun")
@@ -119,6 +121,11 @@ class _Connection(web.RequestHandler):
         response = envelope(status, code, text, request_id, {"X-Request-ID": request_id, "Server": "flux-gateway"})
         response.force_close()
         return response
+
+    @override
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):  # the rest of a body that was answered
+            super().log_exception(*args, **kw)
 
 
 def tls_context(config: HttpConfig) -> ssl.SSLContext | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fakes.api_fakes import ApiBench, api_bench
+from fakes.eventually import eventually
 
 from gateway.api.application import create_app
 from gateway.api.config import HttpConfig
@@ -100,6 +101,37 @@ async def test_a_compressed_body_is_bounded_by_what_it_unpacks_to(api: ApiBench)
     status, _, answer = await api.call_raw("POST", "/api/v1" + LOGIN, token=None, data=bomb, headers=kind)
     assert status == 413
     assert_failure(answer, "body.too_large")
+
+
+async def test_a_body_that_is_not_compressed_as_it_says_is_malformed_and_no_failure_of_the_gateway(
+    api: ApiBench, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for path, kind in ((LOGIN, "application/json"), ("/plugins", "application/octet-stream")):
+        headers = {"Content-Type": kind, "Content-Encoding": "gzip"}
+        status, _, answer = await api.call_raw("POST", "/api/v1" + path, data=b"no gzip", headers=headers)
+        assert status == 400
+        assert_failure(answer, "body.malformed")
+    logged = capsys.readouterr()
+    assert "Traceback" not in logged.out + logged.err + caplog.text
+
+
+async def test_a_client_that_goes_away_amid_its_body_is_no_failure_of_the_gateway(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def connected() -> bool:
+        return any(one.name == "gateway_http_connections" and one.value for one in api.server.samples())
+
+    async with api_bench() as api:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(
+            b"POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+        )
+        assert b" 100 " in await reader.readuntil(b"\r\n\r\n")  # its body is waited for
+        writer.close()
+        await asyncio.to_thread(eventually, lambda: not connected())
+    logged = capsys.readouterr()
+    assert "request failed" not in logged.out + logged.err + caplog.text
 
 
 async def test_a_body_that_does_not_come_is_given_up() -> None:
