@@ -26,6 +26,8 @@ _PINNED = Path(__file__).parent / "pinned"
 _FETCH_TIMEOUT_S = 600.0
 """One download: a toolchain has some 80 MB."""
 _ASK_TIMEOUT_S = 30.0
+ZIG = "ziglang>=0.17,<0.18"
+"""As the `build` extra has it: its language and library change with every version."""
 RUST_TARGET = "wasm32-unknown-unknown"
 _DISTRIBUTION_RUSTC = Path("/usr/bin/rustc")
 
@@ -40,7 +42,7 @@ class Toolchain(Struct, frozen=True, kw_only=True):
 def zig(tell: Tell) -> Toolchain:  # noqa: ARG001 - every toolchain is asked for in the same way
     """The zig toolchain; raises ConfigError where it is not installed."""
     if importlib.util.find_spec("ziglang") is None:
-        raise ConfigError("the plugin compiler is not installed; run `make setup`, or `pip install ziglang`")
+        raise ConfigError(f"the plugin compiler is not installed; run `make setup`, or `pip install '{ZIG}'`")
     cache = str(cache_folder() / "zig")
     return Toolchain(
         command=(sys.executable, "-m", "ziglang"),

@@ -7,6 +7,7 @@ import json
 import re
 import stat
 import threading
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,11 @@ def test_every_pin_has_hashes_and_no_address() -> None:
     assert all(entry["integrity"].startswith("sha512-") and "resolved" not in entry for entry in packages.values())
     wanted = json.loads((_PINNED / "assemblyscript" / "package.json").read_text())["dependencies"]
     assert wanted == {"assemblyscript": packages["node_modules/assemblyscript"]["version"]}
+
+
+def test_the_compiler_that_an_error_asks_for_is_the_one_of_the_build_extra() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert toolchains.ZIG in project["optional-dependencies"]["build"]
 
 
 def test_a_changed_pin_is_another_version() -> None:
