@@ -6,13 +6,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from msgspec.structs import fields
 
+from gateway.framing.spec import FramingSpec
 from gateway.rules.config import RulesConfig
 from gateway.rules.sandbox import RuleSandbox
-from gateway.wasm.manifest import Build, Caps, Limits, Manifest, Match, Schema, State, Vector
+from gateway.wasm.abi import IMPORTS, SIGNATURES
+from gateway.wasm.codec import CODE_TEXTS
+from gateway.wasm.manifest import Build, Capability, Caps, Limits, Manifest, Match, Schema, State, Vector
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/**/*.md")])
@@ -61,3 +65,28 @@ def test_every_key_of_a_manifest_is_on_the_page_of_plugins() -> None:
         field.name for kind in (Manifest, Match, Limits, Caps, Schema, State, Build, Vector) for field in fields(kind)
     }
     assert [key for key in sorted(keys) if f"`{key}" not in page and f"[{key}" not in page] == []
+
+
+@pytest.mark.parametrize("spec", get_args(FramingSpec), ids=lambda spec: spec.__struct_config__.tag)
+def test_every_framing_is_on_the_page_of_plugins_with_its_keys(spec: type[FramingSpec]) -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    _, _, section = page.partition("### Framings")
+    (row,) = re.findall(rf"^\| `{spec.__struct_config__.tag}` \|.*", section, re.MULTILINE)
+    assert [field.name for field in fields(spec) if f"`{field.name}`" not in row] == ["max_frame_bytes"]
+
+
+def test_the_specification_of_the_abi_has_every_export_import_capability_and_code() -> None:
+    page = (ROOT / "docs" / "plugin-abi.md").read_text()
+    found = re.findall(r"^\| `(\w+)\((.*?)\)(?: -> (\w+))?` \| (`\w+`)?", page, re.MULTILINE)
+    shapes = {name: (len(given.split(",")) if given else 0, result) for name, given, result, _ in found}
+    offered = {name: (params, results) for name, (_, params, results) in IMPORTS.items()}
+    assert shapes == {
+        name: (len(params), results[0] if results else "")
+        for name, (params, results) in {**SIGNATURES, **offered}.items()
+    }
+    assert {name: cap.strip("`") for name, _, _, cap in found if cap} == {
+        name: capability for name, (capability, _, _) in IMPORTS.items()
+    }
+    assert [cap for cap in get_args(Capability) if f"`{cap}`" not in page and f"caps.{cap}" not in page] == []
+    codes = dict(re.findall(r"^\| (\d+) \| (\w+)", page, re.MULTILINE))
+    assert [code for code, text in CODE_TEXTS.items() if code > 0 and not codes[str(code)].startswith(text[:3])] == []
