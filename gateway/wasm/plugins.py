@@ -182,7 +182,7 @@ class PluginHost:
     async def on_trial(self, plugin_id: str, work: Callable[[Trial], T]) -> T:
         """Do `work` on such an instance, on a thread of its own and in bounded time, while the loop goes on.
 
-        Raises as `trial` and what `work` raises.
+        Raises as `trial`, NotReady where too many trials wait, and what `work` raises.
         """
         self.codec(plugin_id)
         running = self._shelf.known(plugin_id).running

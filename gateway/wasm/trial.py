@@ -32,6 +32,9 @@ TRIAL_S: Final = 5.0
 """Wall time of one trial: a codec that hangs at every frame is seen to hang by then."""
 MOST_SHOWN_BYTES: Final = 1 << 20
 """What the items of one trial may take in MessagePack: people read them, and they become JSON."""
+MOST_WAITING: Final = 16
+"""Trials that may wait for the thread; policy: reject. Their payloads are held meanwhile, and a later one would wait
+for minutes."""
 _SLICE_FRAMES: Final = 32
 """Frames decoded between two looks at the clock; their results are held together."""
 
@@ -127,14 +130,22 @@ class TrialRoom:
         self._make_sandbox = make_sandbox
         self._sandbox: Sandbox | None = None
         self._closed = False
+        self._asked = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wasm-trial")
 
     async def on(self, proven: Proven, work: Callable[[Trial], T]) -> T:
         """Do `work` on the thread, with an instance of a version of its own, while the loop goes on.
 
-        Raises what `work` raises, and ConfigError, CodecError or PluginTrapped where the version does not start.
+        Raises what `work` raises, NotReady where too many wait, and ConfigError, CodecError or PluginTrapped where the
+        version does not start.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._tried, proven, work)
+        if self._asked > MOST_WAITING:
+            raise NotReady(f"{MOST_WAITING} payloads wait to be tried already; try again")
+        self._asked += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._tried, proven, work)
+        finally:
+            self._asked -= 1
 
     def close(self) -> None:
         """End the thread; the frames that it tries now are waited for."""
