@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import msgspec
 import pytest
+import structlog
 from fakes.js_codecs import JsCodecs, why_refused
 from fakes.plugin_codecs import decode_safely, decoded, values_of
 from hypothesis import HealthCheck, given, settings
@@ -306,7 +307,7 @@ def test_a_script_of_a_megabyte_runs(js: JsCodecs) -> None:
     assert values_of(decoded(codec, b"\x02")) == {"v": 40_000}
 
 
-def test_a_script_too_large_for_its_memory_is_refused_or_runs(js: JsCodecs) -> None:
+def test_a_script_too_large_for_its_memory_is_refused(js: JsCodecs) -> None:
     script = "var a = [" + "1.5," * 400_000 + "];"
     assert "codec.js" in why_refused(js, script)
 
@@ -347,7 +348,17 @@ def test_the_log_gets_what_a_script_says_and_no_more_than_a_line_may_hold(js: Js
             return {data: {fine: 1}};
         }"""
     )
-    assert decoded(codec, b"").points
+
+    with structlog.testing.capture_logs() as lines:
+        assert values_of(decoded(codec, b"")) == {"fine": 1}
+
+    assert [(line["log_level"], line["text"]) for line in lines if line["event"] == "plugin says"] == [
+        ("info", 'a 1 {"b":[2]} null undefined  function () {} 1'),
+        ("warning", "x" * 512),
+        ("error", ""),
+        ("debug", ""),
+        ("info", "\ufffd" * 3),
+    ]
 
 
 # -- Anything ---------------------------------------------------------------------------------------------------------
