@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import wasmtime
+from fakes.guest_batches import EACH_FRAME
 from fakes.traffic import FakeClock
 
 from gateway.wasm.area import PluginArea
@@ -57,8 +58,6 @@ def counting(
       (func (export "gw_buf") (param i32) (result i32) (i32.const 65536))
       (global $count (mut i32) (i32.const 0)) (global $at (mut i32) (i32.const 0))
       (data (i32.const 1024) "{item}") (data (i32.const 2048) "{mark}")
-      (func $byte (param i32)
-        (i32.store8 (global.get $at) (local.get 0)) (global.set $at (i32.add (global.get $at) (i32.const 1))))
       (func $one (param $first i32)
         (if (i32.eq (local.get $first) (i32.const {ord(trap_on)})) (then unreachable))
         (if (i32.eq (local.get $first) (i32.const {ord(loop_on)})) (then (loop $l (br $l))))
@@ -66,19 +65,7 @@ def counting(
         (memory.copy (global.get $at) (i32.const 1024) (i32.const {size}))
         (i32.store8 (i32.add (global.get $at) (i32.const {size - 1})) (i32.and (global.get $count) (i32.const 127)))
         (global.set $at (i32.add (global.get $at) (i32.const {size}))))
-      (func (export "gw_decode_batch") (param $p i32) (param $len i32) (param $n i32) (result i64)
-        (local $i i32) (local $frame i32)
-        (global.set $at (i32.const 131072))
-        (call $byte (i32.const 0xdc))
-        (call $byte (i32.shr_u (local.get $n) (i32.const 8))) (call $byte (local.get $n))
-        (local.set $frame (i32.add (local.get $p) (i32.shl (local.get $n) (i32.const 3))))
-        (loop $next
-          (call $one (i32.load8_u (local.get $frame)))
-          (local.set $frame (i32.add (local.get $frame)
-            (i32.load (i32.add (local.get $p) (i32.shl (local.get $i) (i32.const 2))))))
-          (local.set $i (i32.add (local.get $i) (i32.const 1)))
-          (br_if $next (i32.lt_u (local.get $i) (local.get $n))))
-        (i64.or (i64.const 0x2000000000000) (i64.extend_i32_u (i32.sub (global.get $at) (i32.const 131072)))))
+      {EACH_FRAME}
       (func (export "gw_encode") (param $p i32) (param $len i32) (param $aux i32) (result i64)
         (i64.const {2048 << 32 | len(mark)}))
       {save} {load} {extra})""")

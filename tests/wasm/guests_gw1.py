@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 import wasmtime
+from fakes.guest_batches import EACH_FRAME
 
 from gateway.core.clock import SystemClock
 from gateway.wasm.config import WasmConfig
@@ -33,8 +34,6 @@ WELL_BEHAVED = f"""(module (memory (export "memory") 8) {_ABI}
   (global $count (mut i32) (i32.const 0))
   (global $at (mut i32) (i32.const 0))
   (data (i32.const 1024) "{_ITEM}")
-  (func $byte (param i32)
-    (i32.store8 (global.get $at) (local.get 0)) (global.set $at (i32.add (global.get $at) (i32.const 1))))
   (func $one (param $first i32)
     (global.set $count (i32.add (global.get $count) (i32.const 1)))
     (if (i32.eq (local.get $first) (i32.const 0x54)) (then unreachable))                      ;; T trap
@@ -55,19 +54,7 @@ WELL_BEHAVED = f"""(module (memory (export "memory") 8) {_ABI}
     (i32.store8 (i32.add (global.get $at) (i32.const {_DEVICE_AT})) (local.get $first))
     (i32.store8 (i32.add (global.get $at) (i32.const {_COUNT_AT})) (i32.and (global.get $count) (i32.const 0x7f)))
     (global.set $at (i32.add (global.get $at) (i32.const {_ITEM_BYTES}))))
-  (func (export "gw_decode_batch") (param $p i32) (param $len i32) (param $n i32) (result i64)
-    (local $i i32) (local $frame i32)
-    (global.set $at (i32.const 131072))
-    (call $byte (i32.const 0xdc))
-    (call $byte (i32.shr_u (local.get $n) (i32.const 8))) (call $byte (local.get $n))
-    (local.set $frame (i32.add (local.get $p) (i32.shl (local.get $n) (i32.const 3))))
-    (loop $next
-      (call $one (i32.load8_u (local.get $frame)))
-      (local.set $frame (i32.add (local.get $frame)
-        (i32.load (i32.add (local.get $p) (i32.shl (local.get $i) (i32.const 2))))))
-      (local.set $i (i32.add (local.get $i) (i32.const 1)))
-      (br_if $next (i32.lt_u (local.get $i) (local.get $n))))
-    (i64.or (i64.const 0x2000000000000) (i64.extend_i32_u (i32.sub (global.get $at) (i32.const 131072)))))
+  {EACH_FRAME}
   (func (export "gw_encode") (param $p i32) (param $len i32) (param $aux i32) (result i64)
     (if (i32.eq (local.get $aux) (i32.const 9)) (then unreachable))
     (if (i32.eq (local.get $aux) (i32.const 8)) (then (loop $l (br $l))))

@@ -32,6 +32,17 @@ def strike(host: PluginHost, times: int, *, start: int = 0) -> None:
         assert marks(host, "meter", b"T%d" % number) == [TRAPPED]
 
 
+def about_to_be_probed(nursery: Nursery) -> PluginHost:
+    """A host whose plugin struck out and whose quarantine is over: the next call is the probe."""
+    nursery.put("meter", "1.0", counting("a"))
+    host = nursery.host(strikes=3, quarantine_s=10)
+    strike(host, 3)
+    with pytest.raises(NotReady):
+        host.codec("meter")
+    nursery.clock.advance(10)
+    return host
+
+
 def test_strikes_below_the_limit_change_nothing(nursery: Nursery) -> None:
     nursery.put("meter", "1.0", counting("a"))
     host = nursery.host(strikes=3)
@@ -81,12 +92,7 @@ def test_after_the_back_off_one_probe_decides(nursery: Nursery) -> None:
 
 
 def test_a_probe_that_goes_well_ends_the_quarantine(nursery: Nursery) -> None:
-    nursery.put("meter", "1.0", counting("a"))
-    host = nursery.host(strikes=3, quarantine_s=10)
-    strike(host, 3)
-    with pytest.raises(NotReady):
-        host.codec("meter")
-    nursery.clock.advance(10)
+    host = about_to_be_probed(nursery)
     assert marks(host, "meter") == ["a"]
     strike(host, 2, start=10)
     assert marks(host, "meter") == ["a"]  # strikes count as before again
@@ -248,12 +254,7 @@ def test_one_connection_alone_does_not_strike_a_codec_out_by_what_it_answers(nur
 
 
 def test_one_connection_alone_does_not_fail_a_probe(nursery: Nursery) -> None:
-    nursery.put("meter", "1.0", counting("a"))
-    host = nursery.host(strikes=3, quarantine_s=10)
-    strike(host, 3)
-    with pytest.raises(NotReady):
-        host.codec("meter")
-    nursery.clock.advance(10)
+    host = about_to_be_probed(nursery)
     assert host.codec("meter").decode_batch([b"T-of-7"], [7]) == [TRAPPED]
     assert marks(host, "meter") == ["a"]
 
