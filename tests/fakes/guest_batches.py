@@ -1,4 +1,4 @@
-"""What guests in WebAssembly text that decode batches share: a walk over the frames, which puts an item out for each."""
+"""What guests in WebAssembly text that decode batches share: a walk over the frames, each of which puts an item out."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def run(script: str, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
         cwd=_HERE,
-        env={**os.environ, "PYTHONPATH": f"{_HERE.parent.parent}:{_HERE}", **environment},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (_HERE, *_HERE.parents[:2]))), **environment},
         capture_output=True,
         text=True,
         timeout=60,
