@@ -64,3 +64,4 @@ class Edges:
         """Figures for `/metrics`."""
         yield from self.listeners.samples()
         yield from self._sinks.samples()
+        yield from self._manager.samples()

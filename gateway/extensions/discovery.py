@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from typing import Any, Final, TypeVar
 
@@ -16,6 +16,7 @@ import msgspec
 import pluggy
 import structlog
 
+from gateway.core.metrics import Sample
 from gateway.extensions import hookspecs
 from gateway.extensions.hookspecs import PROJECT, ApiRoute, Host, ListenerKind, NotifierKind, SinkKind
 from gateway.extensions.wall import ExtensionFailed, wall
@@ -54,6 +55,11 @@ class ExtensionManager(pluggy.PluginManager):
         """Note a failure and go on."""
         self.failures[name] = reason
         log.error("extension left out", extension=name, reason=reason)
+
+    def samples(self) -> Iterator[Sample]:
+        """Figures for `/metrics`."""
+        text = "Extensions of which something was left out."
+        yield Sample("gateway_extensions_left_out", text, "gauge", {}, len(self.failures))
 
 
 def extension_manager(

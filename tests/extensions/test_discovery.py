@@ -72,6 +72,7 @@ def test_extensions_that_cannot_be_loaded_are_left_out_and_counted(install: Any)
         install("arguments", gateway_listener_kinds=wants_more),
     )
     assert set(manager.failures) == {"gone", "no-attribute", "unknown-hook", "arguments"}
+    assert [(figure.name, figure.value) for figure in manager.samples()] == [("gateway_extensions_left_out", 4)]
     assert set(listener_kinds(manager)) == {"tcp", "good"}
 
 

@@ -75,6 +75,7 @@ def test_the_worked_example_installs_and_serves(tmp_path: Path, site: Path, conf
         assert gateway.call("GET", "/api/v1/extensions/example/tally/nobody")["code"] == "not_found"
         (installed,) = gateway.items("/api/v1/extensions")
         assert installed == {"name": "example", "failure": "", "routes": ["GET tally/{device}", "DELETE tally"]}
+        assert gateway.metrics()["gateway_extensions_left_out"] == 0
         assert gateway.call("DELETE", "/api/v1/extensions/example/tally")["http"] == 200
         assert gateway.call("GET", route)["http"] == 404
     assert notes.read_text().splitlines()[1:] == ["stopping"]
