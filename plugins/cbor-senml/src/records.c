@@ -190,13 +190,8 @@ static int32_t read_fields(pack *p, record *r, text *name, bool *has_base) {
     return GW_WRITTEN;
 }
 
-/* Read and resolve the next record; `is_last` where there is none, and then nothing may be left of the input. */
-int32_t next_record(pack *p, record *r, bool *is_last) {
-    *is_last = p->is_indefinite ? cbor_take_break(&p->in) : p->left == 0;
-    if (*is_last) {
-        if (p->in.at != p->in.end) return gw_error(NOT_CBOR, "something stands behind the pack");
-        return p->count ? GW_WRITTEN : gw_error(NO_VALUE, "a pack must have a record");
-    }
+/* Read and resolve one record. */
+static int32_t read_record(pack *p, record *r) {
     if (p->count == RECORDS_MOST) return gw_error(TOO_MUCH, "a pack has at most 2048 records");
     *r = (record){.kind = NOTHING};
     text name = {.len = 0};
@@ -206,9 +201,20 @@ int32_t next_record(pack *p, record *r, bool *is_last) {
     p->left--;
     TRY(join_name(&p->base, name, r));
     TRY(add_base(&p->base, r, name.len > 0));
-    if (r->kind == NOTHING && !r->has_sum) {
-        if (!has_base) return gw_error(NO_VALUE, "a record has neither value, sum nor base fields");
-        return GW_WRITTEN;
-    }
-    return check_name(r);
+    if (r->kind != NOTHING || r->has_sum) return check_name(r);
+    return has_base ? GW_WRITTEN : gw_error(NO_VALUE, "a record has neither value, sum nor base fields");
+}
+
+/* Read on to the next record with a value or a sum: those of base fields alone are for the ones behind them. `is_last`
+ * where there is none, and then nothing may be left of the input. */
+int32_t next_record(pack *p, record *r, bool *is_last) {
+    do {
+        *is_last = p->is_indefinite ? cbor_take_break(&p->in) : p->left == 0;
+        if (*is_last) {
+            if (p->in.at != p->in.end) return gw_error(NOT_CBOR, "something stands behind the pack");
+            return p->count ? GW_WRITTEN : gw_error(NO_VALUE, "a pack must have a record");
+        }
+        TRY(read_record(p, r));
+    } while (r->kind == NOTHING && !r->has_sum);
+    return GW_WRITTEN;
 }

@@ -158,7 +158,6 @@ static int32_t write_points(gw_out *out, const uint8_t *bytes, uint32_t len, id 
         bool is_last;
         status = next_record(&p, &r, &is_last);
         if (status != GW_WRITTEN || is_last) break;
-        if (r.kind == NOTHING && !r.has_sum) continue;
         status = name_device(&r, device);
         if (status == GW_WRITTEN && r.kind != NOTHING) {
             status = write_key(out, &open, &r, "", &opened);
@@ -199,7 +198,6 @@ static int32_t write_records(gw_out *out, const uint8_t *bytes, uint32_t len) {
         bool is_last;
         status = next_record(&p, &r, &is_last);
         if (status != GW_WRITTEN || is_last) break;
-        if (r.kind == NOTHING && !r.has_sum) continue;
         write_record(out, &r);
         count++;
     }
