@@ -33,12 +33,12 @@ def plugin_pack(target: str, out: Path | None) -> None:
       gateway plugin pack plugins/jt808
       gateway plugin pack lorawan-js --out dist
     """
-    from gateway.wasm.package import pack_folder, unpack  # noqa: PLC0415 - as in `run`
+    from gateway.wasm.package import open_package, pack_folder  # noqa: PLC0415 - as in `run`
     from gateway.workbench.shipped import plugin_folder  # noqa: PLC0415 - as in `run`
 
     folder = plugin_folder(target, Path("plugins"))
     path = pack_folder(folder, out or folder)
-    click.echo(f"packed {path}\nsha256 {unpack(path.read_bytes()).sha256}")
+    click.echo(f"packed {path}\nsha256 {open_package(path).sha256}")
 
 
 @plugin.command("keygen")
@@ -72,14 +72,14 @@ def plugin_sign(target: Path, key_file: Path) -> None:
       gateway plugin sign meter-1.0.0.gwp --key acme.key
       gateway plugin sign plugins/meter --key acme.key     writes plugins/meter/plugin.sig
     """
-    from gateway.wasm.package import signed_folder, signed_package, unpack  # noqa: PLC0415 - as in `run`
+    from gateway.wasm.package import open_package, signed_folder, signed_package  # noqa: PLC0415 - as in `run`
 
     if target.is_dir():
         public = signed_folder(target, key_file)
         click.echo(f"signed {target}\npublic key {public}")
     else:
         public = signed_package(target, key_file)
-        click.echo(f"signed {target}\npublic key {public}\nsha256 {unpack(target.read_bytes()).sha256}")
+        click.echo(f"signed {target}\npublic key {public}\nsha256 {open_package(target).sha256}")
 
 
 @plugin.command("install")

@@ -28,7 +28,7 @@ import structlog
 from gateway.core.errors import ConfigError, Conflict, NotFound, Rejected, StorageFailed
 from gateway.wasm.config import PluginsConfig
 from gateway.wasm.manifest import load_manifest
-from gateway.wasm.package import Package, PackageLimits, folder_files, is_version, unpack, version_key
+from gateway.wasm.package import Package, PackageLimits, folder_files, is_version, read_package, unpack, version_key
 from gateway.wasm.signing import SIGNATURE_NAME, Signer, Trust, statement
 
 log = structlog.get_logger(__name__)
@@ -146,7 +146,7 @@ class PluginArea:
         Raises Rejected for a package that is not taken, Conflict where other bytes have its version or there are too
         many, StorageFailed where the disk refuses; then nothing of it is kept.
         """
-        data = _package_bytes(package, self.limits) if isinstance(package, Path) else package
+        data = read_package(package, self.limits) if isinstance(package, Path) else package
         opened = unpack(data, self.limits)
         plugin_id, version = opened.manifest.id, opened.manifest.version
         signer = self.trust.admit(opened.files)
@@ -365,14 +365,6 @@ def _content(files: Mapping[str, bytes]) -> str:
     digest = hashlib.sha256(statement(files))
     digest.update(files.get(SIGNATURE_NAME, b""))
     return digest.hexdigest()
-
-
-def _package_bytes(path: Path, limits: PackageLimits) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(limits.max_package_bytes + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _folders(path: Path) -> list[Path]:

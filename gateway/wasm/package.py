@@ -93,14 +93,26 @@ def pack_folder(folder: Path, out_dir: Path) -> Path:
     return path
 
 
-def signed_package(path: Path, key_file: Path) -> str:
-    """Sign a package in its place, replacing a signature it has; returns the public key. Raises ConfigError."""
+def open_package(path: Path) -> Package:
+    """Open one's own package, as large as any gateway takes. Raises ConfigError saying what is wrong with it."""
     try:
-        files = unpack(path.read_bytes(), _AUTHORS).files
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        return unpack(read_package(path, _AUTHORS), _AUTHORS)
     except Rejected as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def read_package(path: Path, limits: PackageLimits) -> bytes:
+    """A package file's bytes, one more than are allowed where it is larger. Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limits.max_package_bytes + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def signed_package(path: Path, key_file: Path) -> str:
+    """Sign a package in its place, replacing a signature it has; returns the public key. Raises ConfigError."""
+    files = open_package(path).files
     signature, public = sign(files, key_file)
     write_file(path, archive({**files, SIGNATURE_NAME: signature}))
     return public
@@ -114,17 +126,23 @@ def signed_folder(folder: Path, key_file: Path) -> str:
     return public
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Replace a file in one step. Raises ConfigError where it cannot be written."""
+def write_file(path: Path, data: bytes, instead: str = "name another folder") -> None:
+    """Replace a file in one step: whoever reads it meanwhile has the old or the new one, never a part.
+
+    Raises ConfigError where it cannot be written, saying what to do `instead`; then nothing is left behind.
+    """
+    made: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-", delete=False) as file:
+            made = Path(file.name)
             file.write(data)
-        made = Path(file.name)
         made.chmod(0o644)
         made.replace(path)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}; name another folder") from error
+        if made is not None:
+            made.unlink(missing_ok=True)
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}; {instead}") from error
 
 
 def package_name(manifest: Manifest) -> str:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from gateway.core.errors import ConfigError
 from gateway.wasm.manifest import MANIFEST_NAME, Build, Manifest, load_manifest, plugin_folders
+from gateway.wasm.package import write_file
 from gateway.workbench import toolchains
 from gateway.workbench.compilers import COMPILERS, Compiler, Sources
 from gateway.workbench.shipped import plugin_folder, shipped_plugins
@@ -67,7 +68,7 @@ def build_plugin(folder: Path, *, force: bool = False, tell: Tell = tell_on_stde
                 run_tool(step.command, what, timeout_s=_TIMEOUT_S, env=step.environment, cwd=step.cwd)
             if not made.exists():
                 raise ConfigError(f"{folder.name}: the compiler made no module")
-            _put(target, made.read_bytes() + _section(digest))
+            write_file(target, made.read_bytes() + _section(digest), "copy the plugin's folder and build it there")
     return target
 
 
@@ -221,21 +222,6 @@ def _files(folder: Path) -> list[Path]:
 
 def _is_work(name: str) -> bool:
     return name[0] == "." or name in {"node_modules", "target", "__pycache__"}
-
-
-def _put(target: Path, data: bytes) -> None:
-    """Replace a file in one step: whoever reads it meanwhile has the old or the new one, never a part."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".built-", delete=False) as file:
-            file.write(data)
-        made = Path(file.name)
-        made.chmod(0o644)
-        made.replace(target)
-    except OSError as error:
-        raise ConfigError(
-            f"{target}: cannot be written: {error.strerror}; copy the plugin's folder and build it there"
-        ) from error
 
 
 def _section(digest: str) -> bytes:

@@ -20,7 +20,7 @@ from gateway.wasm.caller import WasmCaller
 from gateway.wasm.config import WasmConfig
 from gateway.wasm.host import WasmCodec
 from gateway.wasm.manifest import MANIFEST_NAME
-from gateway.wasm.package import unpack
+from gateway.wasm.package import open_package
 from gateway.wasm.program import Program
 from gateway.wasm.release import Release, Starter, read_release
 from gateway.wasm.sandbox import Sandbox
@@ -95,10 +95,7 @@ def located(target: str, root: Path, scratch: Path) -> Path:
 
 
 def _unpacked(path: Path, scratch: Path) -> Path:
-    try:
-        package = unpack(path.read_bytes())
-    except OSError as failure:
-        raise ConfigError(f"{path}: cannot be read: {failure.strerror}") from failure
+    package = open_package(path)
     folder = scratch / package.manifest.id
     for name, data in package.files.items():
         place = folder / name

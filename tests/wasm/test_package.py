@@ -1,3 +1,4 @@
+import hashlib
 import io
 import os
 import stat
@@ -17,9 +18,11 @@ from gateway.core.errors import ConfigError, Rejected
 from gateway.wasm.package import (
     PackageLimits,
     is_member_name,
+    open_package,
     pack,
     pack_folder,
     package_name,
+    read_package,
     unpack,
     version_key,
     write_file,
@@ -344,3 +347,17 @@ def test_a_file_that_cannot_be_written_is_an_error_that_says_so(tmp_path: Path) 
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ConfigError, match="name another folder"):
         write_file(tmp_path / "file" / "x.gwp", b"x")
+
+
+def test_a_file_that_cannot_be_put_in_its_place_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "x.gwp").mkdir()
+    with pytest.raises(ConfigError, match="name another folder"):
+        write_file(tmp_path / "x.gwp", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.gwp"]
+
+
+def test_ones_own_package_is_read_as_far_as_any_gateway_takes_one(tmp_path: Path) -> None:
+    large = tmp_path / "large.gwp"
+    large.write_bytes(package(tmp_path, files={"README.md": b" " * PackageLimits().max_package_bytes}))
+    assert open_package(large).sha256 == hashlib.sha256(large.read_bytes()).hexdigest()
+    assert len(read_package(Path("/dev/zero"), PackageLimits(max_package_bytes=100))) == 101  # and no more
