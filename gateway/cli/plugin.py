@@ -1,4 +1,4 @@
-"""`gateway plugin`: the group, and what needs a configuration."""
+"""`gateway plugin`: the group, the option that its commands share, and the list that needs a configuration."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ import click
 from gateway.cli.terminal import CONFIG
 from gateway.config import load
 from gateway.core.log import set_up
+
+PLUGINS = click.option(
+    "--plugins",
+    "root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("plugins"),
+    show_default=True,
+    help="Folder of plugin folders, where PLUGIN is an id.",
+)
 
 
 @click.group()

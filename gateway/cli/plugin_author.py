@@ -7,17 +7,10 @@ from typing import get_args
 
 import click
 
-from gateway.cli.plugin import plugin
+from gateway.cli.plugin import PLUGINS, plugin
+from gateway.core.errors import ConfigError
 from gateway.wasm.manifest import MANIFEST_NAME
 
-_PLUGINS = click.option(
-    "--plugins",
-    "root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("plugins"),
-    show_default=True,
-    help="Folder of plugin folders, where PLUGIN is an id, and of --all.",
-)
 _BESIDE = ""
 _LANGUAGES = ("c", "zig", "as", "go", "rust", "js")
 
@@ -51,7 +44,7 @@ def plugin_new(name: str, lang: str, into: Path | None) -> None:
 
 @plugin.command("build")
 @click.argument("target", metavar="PLUGIN", required=False)
-@click.option("--all", "every", is_flag=True, help="Build every plugin of the folder.")
+@click.option("--all", "every", is_flag=True, help="Build every plugin of the folder --plugins.")
 @click.option("--force", is_flag=True, help="Build what is up to date, too.")
 @click.option(
     "--package",
@@ -61,7 +54,7 @@ def plugin_new(name: str, lang: str, into: Path | None) -> None:
     flag_value=_BESIDE,
     help="Make the package, too, in this folder, or beside the module where none is named.",
 )
-@_PLUGINS
+@PLUGINS
 def plugin_build(target: str | None, root: Path, packages: str | None, *, every: bool, force: bool) -> None:
     """Compile plugins from source, where their sources changed. PLUGIN is a folder or an id.
 
@@ -86,7 +79,8 @@ def plugin_build(target: str | None, root: Path, packages: str | None, *, every:
             _pack(path, packages)
 
     if target is None:
-        build_all(root, force=force, built=say)
+        if not build_all(root, force=force, built=say):
+            raise ConfigError(f"{root}: no plugin to build below it; name the folder of plugin folders with --plugins")
     else:
         say(build_plugin(plugin_folder(target, root), force=force))
 

@@ -10,25 +10,17 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gateway.cli.plugin import plugin
+from gateway.cli.plugin import PLUGINS, plugin
 from gateway.core.errors import ConfigError
 from gateway.core.log import set_up
 
-_PLUGINS = click.option(
-    "--plugins",
-    "root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("plugins"),
-    show_default=True,
-    help="Folder of plugin folders, where PLUGIN is an id.",
-)
 _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 
 @plugin.command("check")
 @click.argument("target", metavar="PLUGIN")
 @click.option("--strict", is_flag=True, help="Take warnings for failures.")
-@_PLUGINS
+@PLUGINS
 def plugin_check(target: str, root: Path, *, strict: bool) -> None:
     """Look a plugin over: manifest, limits, units, README, capabilities, exports, vectors.
 
@@ -56,7 +48,7 @@ def plugin_check(target: str, root: Path, *, strict: bool) -> None:
 @click.argument("target", metavar="PLUGIN")
 @click.option("--seconds", type=click.FloatRange(0, 86_400), default=5.0, show_default=True, help="How long to fuzz.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of what is thrown.")
-@_PLUGINS
+@PLUGINS
 def plugin_test(target: str, seconds: float, seed: int, root: Path) -> None:
     """Run a plugin's vectors, then throw damaged input at it: a value or an error code must come out, never a trap.
 
@@ -102,7 +94,7 @@ def plugin_test(target: str, seconds: float, seed: int, root: Path) -> None:
 @plugin.command("bench")
 @click.argument("target", metavar="PLUGIN")
 @click.option("--against", default="jt808", show_default=True, help="Plugin to compare with in the same run.")
-@_PLUGINS
+@PLUGINS
 def plugin_bench(target: str, against: str, root: Path) -> None:
     """Measure a plugin: frames a second in batches of 1, 8, 64 and 512, beside the reference in the same run.
 
@@ -132,7 +124,7 @@ def plugin_bench(target: str, against: str, root: Path) -> None:
 @plugin.command("decode")
 @click.argument("target", metavar="PLUGIN")
 @click.argument("hex_bytes", nargs=-1, required=True)
-@_PLUGINS
+@PLUGINS
 def plugin_decode(target: str, hex_bytes: tuple[str, ...], root: Path) -> None:
     """Frame and decode bytes as they come on the wire; prints JSON.
 

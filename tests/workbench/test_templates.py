@@ -143,6 +143,11 @@ def test_build_names_every_place_it_looked_at(tmp_path: Path) -> None:
     assert (shipped.shipped_plugins() / "jt808" / "plugin.toml").is_file()
 
 
+def test_to_build_all_of_nothing_is_no_success(tmp_path: Path) -> None:
+    told = refused("plugin", "build", "--all", "--plugins", str(tmp_path / "plugns"))
+    assert "no plugin to build below it" in told
+
+
 def test_build_wants_one_plugin_or_all() -> None:
     assert CliRunner().invoke(main, ["plugin", "build"]).exit_code == 2
     assert CliRunner().invoke(main, ["plugin", "build", "jt808", "--all"]).exit_code == 2
