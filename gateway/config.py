@@ -141,7 +141,7 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Loaded:
         plain: dict[str, Any] = tomllib.loads(text.decode())
     except UnicodeDecodeError as failure:
         raise ConfigError(f"{path}: not UTF-8 at byte {failure.start}") from failure
-    except (tomllib.TOMLDecodeError, RecursionError) as failure:
+    except (ValueError, RecursionError) as failure:  # no TOML, or a number of more digits than anybody reads
         raise ConfigError(f"{path}: {failure}") from failure
     home = path.resolve().parent
     _refuse_plain_secrets(plain, path.name, ())
@@ -196,7 +196,7 @@ def _match(table: dict[str, Any], word: str) -> str:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return text
 
 

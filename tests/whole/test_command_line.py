@@ -91,6 +91,16 @@ def test_a_value_out_of_its_range_is_refused_by_its_key(tmp_path: Path, section:
         load(config, {})
 
 
+def test_a_number_of_too_many_digits_is_an_error_of_the_configuration(tmp_path: Path) -> None:
+    digits, config = "1" * 5000, tmp_path / "config.toml"
+    config.write_text(f"[server]\nshutdown_s = {digits}\n")
+    with pytest.raises(ConfigError, match=r"config[.]toml: .*5000 digits"):
+        load(config, {})
+    config.write_text("")
+    with pytest.raises(ConfigError, match="shutdown_s"):
+        load(config, {"GATEWAY__SERVER__SHUTDOWN_S": digits})
+
+
 def test_paths_of_tls_files_start_at_the_configuration(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(
