@@ -19,6 +19,8 @@ from gateway.workbench.piece import Piece, calls_of, frames_of
 BATCH = 64
 MOST_FRAME_BYTES = 4096
 """Longest noise; a vector's own frame may be longer."""
+SHORTEN_S = 20.0
+"""How long an input is made shorter: each try of one that hangs takes a deadline, and a long one needs thousands."""
 _INTERESTING = (0x00, 0x01, 0x7F, 0x80, 0xFE, 0xFF)
 
 
@@ -127,12 +129,18 @@ def _failed(piece: Piece, frame: bytes, aux: int, inputs: int, accepted: int, se
     )
 
 
-def shortest(data: bytes, breaks: Callable[[bytes], bool]) -> bytes:
-    """Cut pieces out of an input that breaks something, ever smaller ones, as long as it still breaks it."""
+def shortest(data: bytes, breaks: Callable[[bytes], bool], seconds: float = SHORTEN_S) -> bytes:
+    """Cut pieces out of an input that breaks something, ever smaller ones, as long as it still breaks it.
+
+    Gives the shortest that was found when the time is over.
+    """
+    ends = perf_counter() + seconds
     size = max(1, len(data) // 2)
     while size:
         at = 0
         while at < len(data):
+            if perf_counter() >= ends:
+                return data
             less = data[:at] + data[at + size :]
             if breaks(less):
                 data = less

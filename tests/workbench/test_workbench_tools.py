@@ -227,6 +227,12 @@ def test_the_shortest_input_still_breaks_and_no_byte_of_it_can_go(noise: bytes, 
     assert found == needle
 
 
+def test_an_input_is_made_shorter_only_while_there_is_time() -> None:
+    tried: list[bytes] = []
+    assert shortest(bytes(1000), lambda data: tried.append(data) is None, seconds=0) == bytes(1000)
+    assert tried == []
+
+
 @pytest.mark.parametrize("plugin_id", ["sm3", "feishu", "webhook"])
 def test_arguments_of_a_caller_are_fuzzed_too(plugin_id: str) -> None:
     folder = shipped_plugins() / plugin_id
