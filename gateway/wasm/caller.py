@@ -56,7 +56,7 @@ class WasmCaller:
             raise CodecError(
                 TOO_LARGE, f"the arguments are larger than the plugin's max_input {self._limits.max_input}"
             )
-        if self._poison.known and self._is_poison(args, aux, budget_s):
+        if self._poison.known and self._is_poison(args, aux, budget_s, fair=fair):
             self.program.stats.poison_refused += 1
             raise PluginTrapped(TRAPPED, f"plugin {self.plugin_id} trapped on the same arguments before")
         traps = self.program.stats.traps
@@ -67,12 +67,12 @@ class WasmCaller:
                 self._poison.suspect(args)
             raise
 
-    def _is_poison(self, args: bytes, aux: int, budget_s: float) -> bool:
+    def _is_poison(self, args: bytes, aux: int, budget_s: float, *, fair: bool) -> bool:
         """Whether arguments trap by themselves; suspect ones are tried on an instance of their own."""
         suspicion = self._poison.suspicion(args)
         if suspicion != "suspect":
             return suspicion == "proven"
-        traps = self.program.traps_aside("gw_call", args, aux, budget_s)
+        traps = self.program.traps_aside("gw_call", args, aux, budget_s, fair=fair)
         if traps:
             self._poison.prove(args)
         elif traps is not None:

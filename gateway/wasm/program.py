@@ -167,8 +167,11 @@ class Program:
             raise CodecError(code, f"plugin {self.plugin_id}: {code_text(code)}{': ' + words if words else ''}")
         return answer
 
-    def traps_aside(self, name: str, data: bytes, last: int, budget_s: float) -> bool | None:
-        """Whether a call makes an instance of its own trap; None where none starts. The live one is not touched."""
+    def traps_aside(self, name: str, data: bytes, last: int, budget_s: float, *, fair: bool = True) -> bool | None:
+        """Whether a call makes an instance of its own trap. The live one is not touched.
+
+        None where that is not known: none starts, or one ran out of a budget that is not `fair`, as `ask` has it.
+        """
         if self._instance is None and self._clock.monotonic_s() < self._retry_at:
             return None
         try:
@@ -179,7 +182,7 @@ class Program:
         try:
             instance.call(name, data, last, budget_s)
         except GuestTrap as trap:
-            return None if trap.early else True
+            return None if trap.early or (trap.timed_out and not fair) else True
         finally:
             instance.close()
         return False

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from guests_gw1 import MakeCodec, guest, well_behaved
+from guests_gw1 import MakeCodec, Sandbox, guest, well_behaved
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.errors import NotReady
+from gateway.core.errors import NotReady, PluginTrapped
 from gateway.core.flow import Decoded
+from gateway.wasm.caller import WasmCaller, packed_arguments
 from gateway.wasm.codec import TRAPPED
 from gateway.wasm.poison import MOST_POISONS, PoisonMemory
 
@@ -80,6 +81,17 @@ def test_a_suspect_is_not_tried_while_the_plugin_does_not_start(make_codec: Make
     with pytest.raises(NotReady):
         codec.decode_batch([b"T"])
     assert codec._poison.suspicion(b"T") == "suspect"
+
+
+def test_a_caller_in_a_hurry_proves_nothing_against_arguments(sandbox: Sandbox) -> None:
+    slow = """(func (export "gw_call") (param $p i32) (param $len i32) (param i32) (result i64) (local $i i32)
+      (loop $l (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 200000000))))
+      (i64.or (i64.shl (i64.extend_i32_u (local.get $p)) (i64.const 32)) (i64.extend_i32_u (local.get $len))))"""
+    caller = WasmCaller(sandbox.codec(guest(more=slow)).program)
+    caller._poison.suspect(packed_arguments("x"))  # as after a trap that was not theirs
+    with pytest.raises(PluginTrapped):
+        caller.call("x", 0.001, fair=False)
+    assert caller.call("x", 30.0) == "x"
 
 
 def test_what_is_remembered_is_bounded_and_the_oldest_goes_first() -> None:
