@@ -232,6 +232,9 @@ class AiohttpOutbound(Outbound):
             raise Rejected("the URL must begin with https:// (or http://) and a host")
         if target.user is not None or target.password is not None:
             raise Rejected("the URL must not carry a user or a password; send them in a header")
+        if _address(host) is None and host.rpartition(".")[2].isdigit():
+            # The C library reads 2852039166 as 169.254.169.254, and a client may ask no resolver for it.
+            raise Rejected("the URL's host is no name; write an IPv4 address as four numbers, such as 192.0.2.1")
         self._check_host(target.scheme, host, port)
         return target.with_fragment(None)
 

@@ -203,6 +203,13 @@ async def test_where_clouds_keep_credentials_is_never_asked_by_name_or_address_w
         AllowList((f"{entry}:80",))
 
 
+@pytest.mark.parametrize("host", ["2852039166", "169.254.43518", "127.1", "0251.0376.0251.0376", "1.2.3.4.5"])
+async def test_another_spelling_of_an_address_is_refused_before_anybody_reads_it_as_one(host: str) -> None:
+    async with outbound(host, allow_http=True) as out:
+        with pytest.raises(Rejected, match=r"write an IPv4 address as four numbers"):
+            out.check(f"http://{host}/latest")
+
+
 async def test_a_good_address_beside_one_of_metadata_is_the_one_that_is_asked() -> None:
     async with outbound("a.example.com", resolve=resolving(["169.254.169.254", "8.8.8.8"])) as out:
         assert await out._addresses("a.example.com", 443) == ["8.8.8.8"]
