@@ -20,7 +20,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from gateway.core.errors import ConfigError
-from gateway.workbench.tools import Tell, cache_folder, locked, run_tool
+from gateway.workbench.tools import Tell, cache_folder, locked, made, run_tool
 
 _PINNED = Path(__file__).parent / "pinned"
 _FETCH_TIMEOUT_S = 600.0
@@ -43,7 +43,7 @@ def zig(tell: Tell) -> Toolchain:  # noqa: ARG001 - every toolchain is asked for
     """The zig toolchain; raises ConfigError where it is not installed."""
     if importlib.util.find_spec("ziglang") is None:
         raise ConfigError(f"the plugin compiler is not installed; run `make setup`, or `pip install '{ZIG}'`")
-    cache = str(cache_folder() / "zig")
+    cache = str(made(cache_folder() / "zig"))
     return Toolchain(
         command=(sys.executable, "-m", "ziglang"),
         environment={**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache},

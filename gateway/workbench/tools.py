@@ -40,10 +40,21 @@ def cache_folder() -> Path:
     return Path(home) / "flux-gateway"
 
 
+def made(folder: Path) -> Path:
+    """A folder of the cache, made where it is not there. Raises ConfigError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: toolchains cannot be kept there: {error.strerror}; name another place with XDG_CACHE_HOME"
+        ) from error
+    return folder
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Let one process at a time fill a folder of the cache."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    made(folder.parent)
     with folder.with_name(f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -8,6 +8,7 @@ import re
 import stat
 import threading
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,17 @@ def test_a_registry_that_does_not_answer_is_told_with_the_command_and_leaves_not
     assert len(lines) == 1
     assert lines[0].startswith("installing the ")
     assert [path for path in cache.iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize("tool", [toolchains.zig, toolchains.go, toolchains.assemblyscript])
+def test_a_cache_that_cannot_be_made_is_told_with_the_way_out(
+    tool: Callable[[tools.Tell], toolchains.Toolchain], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(toolchains, "cache_folder", lambda: tmp_path / "file" / "cache")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
+    with pytest.raises(ConfigError, match="name another place with XDG_CACHE_HOME"):
+        tool(lambda _line: None)
 
 
 def test_a_python_without_pip_is_told_how_to_get_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
