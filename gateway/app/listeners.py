@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,6 +18,7 @@ from gateway.core.plain import nearest, typed
 from gateway.core.scope import DEFAULT_TENANT
 from gateway.core.tasks import Supervisor
 from gateway.extensions.hookspecs import ListenerKind
+from gateway.extensions.wall import ExtensionFailed, wall
 from gateway.framing.spec import FramingSpec, NoneSpec, framing_spec
 from gateway.listeners.connection import FrameSink
 
@@ -136,49 +137,70 @@ class ListenerFleet(Listeners):
 
     @override
     def listeners(self) -> list[ListenerStatus]:
-        return [
-            ListenerStatus(
-                name=name,
-                type=running.entry.plain["type"],
-                state="running",
-                host=running.host,
-                port=running.port,
-                product_id=running.entry.plain["product"],
-                connections=running.listener.connections,
-                counters=_totals(running.listener.samples()),
-            )
-            for name, running in self._running.items()
-        ]
+        return [_status(name, running) for name, running in self._running.items()]
 
     def samples(self) -> Iterator[Sample]:
         """Figures of every listener for `/metrics`."""
-        for running in self._running.values():
-            yield from running.listener.samples()
+        for name, running in self._running.items():
+            yield from _told(name, running.listener)[1]
 
     async def _start(self, name: str, entry: Entry, host: str) -> None:
-        listener = self._kinds[entry.plain["type"]].make(
-            name,
-            entry.config,
-            tenant_id=DEFAULT_TENANT,
-            framing=entry.framing,
-            sink=self._sink,
-            supervisor=self._supervisor,
-            clock=self._clock,
-        )
-        bound_host, port = await listener.start(host)
+        try:
+            with wall(f"listener {name}", "start", GatewayError, OSError):
+                listener = self._kinds[entry.plain["type"]].make(
+                    name,
+                    entry.config,
+                    tenant_id=DEFAULT_TENANT,
+                    framing=entry.framing,
+                    sink=self._sink,
+                    supervisor=self._supervisor,
+                    clock=self._clock,
+                )
+                bound_host, port = await listener.start(host)
+        except ExtensionFailed as failed:
+            log.error("a listener does not start", listener=name, exc_info=failed.cause)
+            raise ConfigError(f"listeners.{name}: it does not start: {failed.reason}; see its extension") from failed
         self._running[name] = _Running(entry, listener, bound_host, port)
         self._fallen.pop(name, None)
 
     async def _stop(self, name: str) -> None:
         running = self._running.pop(name)
-        await running.listener.stop()
+        try:
+            with wall(f"listener {name}", "stop"):
+                await running.listener.stop()
+        except ExtensionFailed as failed:
+            log.error("a listener does not stop", listener=name, exc_info=failed.cause)
 
 
 def _same(running: Entry, wanted: Entry | None) -> bool:
     return wanted is not None and running.plain == wanted.plain and running.framing == wanted.framing
 
 
-def _totals(samples: Iterator[Sample]) -> dict[str, float]:
+def _status(name: str, running: _Running) -> ListenerStatus:
+    connections, figures = _told(name, running.listener)
+    return ListenerStatus(
+        name=name,
+        type=running.entry.plain["type"],
+        state="running",
+        host=running.host,
+        port=running.port,
+        product_id=running.entry.plain["product"],
+        connections=connections,
+        counters=_totals(figures),
+    )
+
+
+def _told(name: str, listener: Any) -> tuple[int, list[Sample]]:
+    """A listener's connections and figures; none where its extension cannot tell them."""
+    try:
+        with wall(f"listener {name}", "samples"):
+            return listener.connections, list(listener.samples())
+    except ExtensionFailed as failed:
+        log.error("a listener cannot tell its figures", listener=name, error=failed.reason)
+        return 0, []
+
+
+def _totals(samples: Iterable[Sample]) -> dict[str, float]:
     totals: dict[str, float] = {}
     for sample in samples:
         name = sample.name.removeprefix("gateway_listener_").removesuffix("_total")
