@@ -340,7 +340,10 @@ def _decoded_shape(tried: list[TriedInput]) -> DecodedShape:
 
 def _outcome(frame: FrameOutcome) -> dict[str, Any]:
     if frame.code is None:
-        return {"ok": True, "value": _json(frame.value)}
+        try:
+            return {"ok": True, "value": _json(frame.value)}
+        except RecursionError:
+            return {"ok": False, "code": MALFORMED, "error": "the plugin's value is nested too deeply to be shown"}
     return {"ok": False, "code": frame.code, "error": frame.error or code_text(frame.code)}
 
 

@@ -10,6 +10,7 @@ import pytest
 from fakes.api_fakes import ApiBench, api_bench
 from msgspec.structs import replace
 
+from gateway.api.plugin_port import FrameOutcome, TriedInput
 from gateway.core.errors import NotReady, StorageFailed
 from gateway.core.scope import system_scope
 from gateway.identity.permissions import Permission
@@ -257,6 +258,23 @@ async def test_an_answer_that_is_nested_without_end_is_the_plugins_fault(
     monkeypatch.setattr(api.plugins, "call", answers)
     answer = await api.call("POST", "/plugins/bytes/call", json={}, expect=422)
     assert answer["code"] == "codec.failed"
+
+
+async def test_a_frame_that_is_nested_without_end_is_malformed_and_its_neighbours_live(
+    api: ApiBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep: Any = 1
+    for _ in range(1000):
+        deep = [deep]
+
+    async def answers(*_: Any) -> list[TriedInput]:
+        return [TriedInput([FrameOutcome(value=deep), FrameOutcome(value=1)])]
+
+    monkeypatch.setattr(api.plugins, "try_decode", answers)
+    answer = await api.call("POST", "/plugins/bytes/decode", json={"hex": ["00"]}, expect=200)
+    first, second = answer["data"]["items"][0]["frames"]
+    assert (first["ok"], first["code"]) == (False, -2)
+    assert second == {"ok": True, "value": 1}
 
 
 async def test_another_tenants_users_install_nothing(api: ApiBench) -> None:
